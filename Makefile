@@ -1,0 +1,115 @@
+# pg_twilio: build, install, test. `make help` lists the targets.
+#
+# PG_CONFIG chooses the PostgreSQL to build for. Everything but `install` stays inside build/.
+
+PG_CONFIG ?= pg_config
+
+MODULE_big = pg_twilio
+EXTENSION  = pg_twilio
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_twilio.control)
+
+# The extension's SQL, one file per subject, in the order in which it is installed.
+SQL_MODULES = engine identity audit settings rotation numbers verify phone_numbers arming status
+
+SQL_FILES  = $(wildcard $(SQL_MODULES:%=sql/%.sql))
+DATA_built = sql/pg_twilio--$(EXTVERSION).sql
+
+OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp)))
+
+# The server's headers are not ours to warn about: -isystem outranks the -I that PGXS adds.
+PG_CPPFLAGS  = -DPG_TWILIO_VERSION=\"$(EXTVERSION)\" \
+               -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CXXFLAGS  = -std=c++20 -Wall -Wextra -Werror
+SHLIB_LINK  += -lcurl -lcrypto -lstdc++
+
+EXTRA_CLEAN  = build src/*.d
+
+# Goals that prepare the machine themselves, so they must work before PostgreSQL is installed.
+STANDALONE = check deps help demo
+ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
+.DEFAULT_GOAL := help
+else
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifeq ($(PGXS),)
+$(error PostgreSQL's development files are missing: run `make deps`, or set PG_CONFIG)
+endif
+include $(PGXS)
+COMPILE.cc     += -MMD -MP
+COMPILE.cxx.bc += $(PG_CXXFLAGS) -MMD -MP -MF $(@:.bc=.bc.d)
+-include $(OBJS:.o=.d) $(OBJS:.o=.bc.d)
+endif
+
+# ---- build --------------------------------------------------------------------------------------
+
+##   all            build the extension (the default)
+##   install        install it into the PostgreSQL of PG_CONFIG
+##   clean          remove what was built
+
+$(DATA_built): $(SQL_FILES) Makefile pg_twilio.control
+	@rm -f sql/pg_twilio--*.sql
+	@mkdir -p sql
+	@{ echo '\echo Use "CREATE EXTENSION pg_twilio" to load this file. \quit'; cat /dev/null $(SQL_FILES); } > $@.new
+	@mv $@.new $@
+
+$(OBJS) $(OBJS:.o=.bc): pg_twilio.control
+
+# A copy of the system's PostgreSQL with the extension in it, for tests and the demo. PostgreSQL
+# finds its libraries and its share directory relative to its binaries, so the copy needs no root
+# and changes nothing outside build/.
+STAGE = build/pg
+
+##   stage          put PostgreSQL with the extension into build/pg
+.PHONY: stage
+stage: all
+	@test/stage '$(PG_CONFIG)' '$(STAGE)'
+	@$(MAKE) --no-print-directory $(STAGE)/.installed
+
+$(STAGE)/.installed: $(MODULE_big).so $(DATA_built) pg_twilio.control
+	@$(MAKE) --no-print-directory --silent install DESTDIR='$(abspath $(STAGE))' > /dev/null
+	@touch $@
+
+# ---- tests --------------------------------------------------------------------------------------
+
+##   deps           install what building and testing need (Debian and npm)
+.PHONY: deps
+deps:
+	@test/install-deps
+
+##   check          all tests; at the end one line `N passed, N failed`
+.PHONY: check
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+check:
+	@test/check
+endif
+
+##   check-LAYER    one layer: lint unit standin regress server
+.PHONY: check-lint check-unit check-standin check-regress check-server
+check-lint check-unit check-standin check-regress check-server: check-%:
+	@test/check $*
+
+##   installcheck   SQL and isolation tests against a running, preloaded server (PGHOST, PGPORT, PGUSER)
+.PHONY: installcheck
+installcheck:
+	@test/installcheck '$(PG_CONFIG)'
+
+# ---- to see it at work --------------------------------------------------------------------------
+
+##   demo           what a user does, in psql, on a private server (KEEP=1 leaves it running)
+.PHONY: demo
+demo:
+	@test/demo
+
+# ---- for developers -----------------------------------------------------------------------------
+
+##   format         clang-format the sources
+##   lint           clang-format and clang-tidy, changing nothing
+.PHONY: format lint
+format:
+	clang-format -i $(wildcard src/*.[ch]pp test/unit/*.[ch]pp test/fuzz/*.[ch]pp)
+lint:
+	@test/check lint
+
+##   help           this list
+.PHONY: help
+help:
+	@sed -n 's/^##   //p' $(firstword $(MAKEFILE_LIST))
