@@ -1,0 +1,129 @@
+// What happens to one request: find out who asks for what, do it, write it down, check it, answer or misbehave.
+
+import { credentials } from './accounts.mjs';
+import { errorBody, notFound, TwilioError } from './errors.mjs';
+import { newSid } from './identifiers.mjs';
+import { misbehave } from './misbehaviour.mjs';
+import { decodePairs } from './parameters.mjs';
+
+const ACCOUNT_IN_PATH = /^\/2010-04-01\/Accounts\/(AC[0-9a-fA-F]{32})/;
+
+export class Front {
+  constructor(world) {
+    this.world = world;
+    this.requests = 0;
+    this.inFlight = 0;
+    this.maxInFlight = 0;
+  }
+
+  handle(exchange) {
+    try {
+      this.serve(exchange);
+    } catch (error) {
+      this.world.faults.push(String(error.stack));
+      exchange.cut();
+    }
+  }
+
+  serve(exchange) {
+    const started = performance.now();
+    const { ledger, misbehaviours } = this.world;
+    const [user] = credentials(exchange.headers.authorization);
+    const named = this.accountNamed(exchange, user);
+    this.enter(exchange, named);
+    const order = misbehaviours.pick(exchange, named?.sid);
+    const done = order && !order.accept ? { status: 0, accepted: false, body: '' } : this.perform(exchange, named);
+    const n = ledger.add(exchange, { account: named?.sid, user, accepted: done.accepted, sid: done.sid });
+    this.world.check(n, exchange, done);
+    const answer = () => this.answer(exchange, order, done, named, n, started);
+    if (order?.ms) setTimeout(answer, order.ms);
+    else answer();
+  }
+
+  // Finds the account that a request is about: the one in the path, else the one whose credentials it uses.
+  accountNamed(exchange, user) {
+    const { accounts } = this.world;
+    const inPath = ACCOUNT_IN_PATH.exec(exchange.target);
+    return accounts.bySid.get(inPath ? inPath[1] : user) ?? accounts.accountOfKey.get(user);
+  }
+
+  enter(exchange, account) {
+    this.requests += 1;
+    this.inFlight += 1;
+    if (this.inFlight > this.maxInFlight) this.maxInFlight = this.inFlight;
+    if (account) {
+      account.inFlight += 1;
+      if (account.inFlight > account.maxInFlight) account.maxInFlight = account.inFlight;
+    }
+    exchange.onClose(() => {
+      this.inFlight -= 1;
+      if (account) account.inFlight -= 1;
+    });
+  }
+
+  // Does what was asked: returns {status, body, sid, accepted, route, args, query, form}, for a refusal as for a success.
+  perform(exchange, named) {
+    const question = exchange.target.indexOf('?');
+    const path = question < 0 ? exchange.target : exchange.target.slice(0, question);
+    const done = { status: 0, body: '', accepted: false, path, query: question < 0 ? [] : decodePairs(exchange.target.slice(question + 1)), form: null, json: undefined };
+    try {
+      const { account, key } = this.world.accounts.authenticate(exchange.headers.authorization);
+      const { route, args } = this.world.router.find(exchange.host, exchange.method, path);
+      done.route = route;
+      done.args = args;
+      const target = this.authorize(route, account, key, named, path);
+      this.readBody(exchange, done);
+      const result = route.handler({ ...done, world: this.world, account: target, host: exchange.host });
+      done.status = result.status ?? 200;
+      done.body = result.body === undefined ? '' : JSON.stringify(result.body);
+      done.sid = result.sid;
+      done.accepted = true;
+    } catch (error) {
+      if (!(error instanceof TwilioError)) throw error;
+      done.status = error.status;
+      done.body = JSON.stringify(errorBody(error));
+    }
+    return done;
+  }
+
+  // Checks that these credentials may use this account and resource; returns the account that is meant.
+  authorize(route, account, key, named, path) {
+    if (account.concurrency_limit > 0 && account.inFlight > account.concurrency_limit) throw new TwilioError(20429);
+    if (account.status !== 'active' && account.suspended_as !== 'readable') throw new TwilioError(account.suspended_as);
+    if (key && key.standard && !route.standardKeyAllowed) throw new TwilioError(20003);
+    const aboutAccount = ACCOUNT_IN_PATH.test(path);
+    if (aboutAccount && named === undefined) throw notFound(path);
+    if (aboutAccount && named !== account && (key || named.owner_account_sid !== account.sid)) throw notFound(path);
+    if (account.test && !(route.method === 'POST' && /(Messages|Calls|IncomingPhoneNumbers)\.json$/.test(path))) throw new TwilioError(20008);
+    return aboutAccount ? named : account;
+  }
+
+  readBody(exchange, done) {
+    const type = exchange.headers['content-type'] ?? '';
+    if (type.startsWith('application/json')) {
+      try {
+        done.json = JSON.parse(exchange.body);
+      } catch {
+        throw new TwilioError(20001, 'The request body is not JSON');
+      }
+    } else {
+      done.form = decodePairs(exchange.body);
+    }
+  }
+
+  answer(exchange, order, done, account, n, started) {
+    const headers = {
+      'content-type': 'application/json',
+      'twilio-request-id': newSid('RQ'),
+      'twilio-concurrent-requests': String(account?.inFlight ?? 1),
+      'twilio-request-duration': ((performance.now() - started) / 1000).toFixed(3),
+      'x-home-region': 'us1',
+      'x-api-domain': 'api.twilio.com',
+    };
+    const honest = { status: done.status, headers, body: done.body };
+    let status = done.status;
+    if (order) status = misbehave(order, exchange, honest);
+    else exchange.respond(status, headers, done.body);
+    this.world.ledger.answered(n, status);
+  }
+}

@@ -1,0 +1,32 @@
+// All that one stand-in knows and does, put together: state, routes, checks.
+
+import { Accounts } from './accounts.mjs';
+import { Front } from './front.mjs';
+import { Ledger } from './ledger.mjs';
+import { Misbehaviours } from './misbehaviour.mjs';
+import { Router } from './router.mjs';
+import { addAccountRoutes } from './resources/account.mjs';
+import { addNumberRoutes } from './resources/numbers.mjs';
+
+export class World {
+  constructor() {
+    this.accounts = new Accounts();
+    this.ledger = new Ledger();
+    this.misbehaviours = new Misbehaviours();
+    this.router = new Router();
+    this.faults = [];
+    this.front = new Front(this);
+    addAccountRoutes(this.router);
+    addNumberRoutes(this.router);
+  }
+
+  check() {}
+
+  // Forgets everything but the configuration: as started anew.
+  reset() {
+    this.accounts = new Accounts();
+    this.ledger.clear();
+    this.misbehaviours.clear();
+    this.faults = [];
+  }
+}
