@@ -2,6 +2,8 @@
 // and reads the ledger. Its routes are described in README.md.
 
 import http from 'node:http';
+import { signedRequest, statusParams } from './callbacks.mjs';
+import { receive } from './inbound.mjs';
 
 function readJson(request) {
   return new Promise((resolve, reject) => {
@@ -66,6 +68,27 @@ function need(found, what) {
   return found;
 }
 
+// Finds what a callback order is about: a message with its own StatusCallback, or any URL and parameters.
+function callbackOrder(world, order) {
+  const account = need(world.accounts.bySid.get(order.account), 'account');
+  if (order.message === undefined) return { account, order: { ...order, url: need(order.url, 'url') } };
+  const message = need(account.messagesBySid.get(order.message), 'message');
+  const params = [...statusParams(message, { status: order.status, error_code: order.error_code }), ...Object.entries(order.params ?? {})];
+  return { account, order: { ...order, url: need(order.url ?? message.callback, 'url'), params } };
+}
+
+// Sends a signed request when the order says so, else hands it out.
+async function sendOrReturn(world, account, order) {
+  if (order.send) return world.callbacks.send(account, order);
+  return signedRequest(order.token ?? account.token, order);
+}
+
+async function inbound(world, order) {
+  const account = need(world.accounts.bySid.get(order.account), 'account');
+  const { sid, url, params } = receive(account, order);
+  return { sid, ...await sendOrReturn(world, account, { ...order, url: need(url, 'url'), params }) };
+}
+
 // The routes: "METHOD first-segment" → function of (rest of the path, query, body).
 function routes(world, transport) {
   const { ledger, misbehaviours, accounts } = world;
@@ -76,6 +99,14 @@ function routes(world, transport) {
     'POST behave': (rest, query, body) => misbehaviours.add(body),
     'GET behave': () => misbehaviours.list(),
     'DELETE behave': (id) => { if (id) misbehaviours.remove(Number(id)); else misbehaviours.clear(); return {}; },
+    'POST fates': (rest, query, body) => world.fates.add(body),
+    'DELETE fates': () => { world.fates.clear(); return {}; },
+    'POST callback': (rest, query, body) => { const { account, order } = callbackOrder(world, body); return sendOrReturn(world, account, order); },
+    'GET callbacks': (rest, query) => ({ waiting: world.callbacks.waiting,
+      deliveries: world.callbacks.deliveries.filter((delivery) => query.account === undefined || delivery.account === query.account) }),
+    'DELETE callbacks': () => { world.callbacks.clear(); return {}; },
+    'POST inbound': (rest, query, body) => inbound(world, body),
+    'POST settings': (rest, query, body) => { if ('callback_to' in body) world.callbacks.to = body.callback_to; return { callback_to: world.callbacks.to ?? null }; },
     'GET ledger': (rest, query) => {
       if (rest === 'count') return { count: ledger.countMatching(query) };
       if (rest === 'duplicates') return ledger.duplicates((query.key ?? 'To,Body').split(','), { ...query, key: undefined });

@@ -1,23 +1,29 @@
 // All that one stand-in knows and does, put together: state, routes, checks.
 
 import { Accounts } from './accounts.mjs';
+import { Callbacks } from './callbacks.mjs';
+import { Fates } from './timeline.mjs';
 import { Front } from './front.mjs';
 import { Ledger } from './ledger.mjs';
 import { Misbehaviours } from './misbehaviour.mjs';
 import { Router } from './router.mjs';
 import { addAccountRoutes } from './resources/account.mjs';
+import { addMessageRoutes } from './resources/messages.mjs';
 import { addNumberRoutes } from './resources/numbers.mjs';
 
 export class World {
-  constructor() {
+  constructor({ callbackTo } = {}) {
     this.accounts = new Accounts();
     this.ledger = new Ledger();
     this.misbehaviours = new Misbehaviours();
+    this.fates = new Fates();
+    this.callbacks = new Callbacks(callbackTo);
     this.router = new Router();
     this.faults = [];
     this.front = new Front(this);
     addAccountRoutes(this.router);
     addNumberRoutes(this.router);
+    addMessageRoutes(this.router);
   }
 
   check() {}
@@ -27,6 +33,8 @@ export class World {
     this.accounts = new Accounts();
     this.ledger.clear();
     this.misbehaviours.clear();
+    this.fates.clear();
+    this.callbacks.clear();
     this.faults = [];
   }
 }

@@ -114,7 +114,7 @@ function available({ account, args, query, path }) {
     offers.push({
       phone_number: number, friendly_name: number.replace(/^\+1(\d{3})(\d{3})(\d{4})$/, '($1) $2-$3'), iso_country: args[1],
       lata: '722', locality: 'San Francisco', rate_center: 'SNFC CNTRL', latitude: '37.780000', longitude: '-122.380000', region: 'CA', postal_code: '94103',
-      address_requirements: 'none', beta: false, capabilities: { voice: true, SMS: true, MMS: true },
+      address_requirements: 'none', beta: false, capabilities: { voice: true, sms: true, mms: true },
     });
   }
   return { body: { available_phone_numbers: offers, uri: path } };
