@@ -113,6 +113,8 @@ function routes(world, transport) {
       return ledger.list(query);
     },
     'DELETE ledger': () => { ledger.clear(); return {}; },
+    'GET mismatches': () => ({ enabled: world.conformance.enabled, count: world.conformance.count, mismatches: world.conformance.kept }),
+    'DELETE mismatches': () => { world.conformance.clear(); return {}; },
     'GET stats': () => stats(world, transport),
     'DELETE stats': () => resetStats(world, transport),
     'POST listener': (rest, query, body) => setListener(transport, body.state),

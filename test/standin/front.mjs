@@ -6,6 +6,7 @@ import { newSid } from './identifiers.mjs';
 import { misbehave } from './misbehaviour.mjs';
 import { decodePairs } from './parameters.mjs';
 
+const isJson = (exchange) => (exchange.headers['content-type'] ?? '').startsWith('application/json');
 const ACCOUNT_IN_PATH = /^\/2010-04-01\/Accounts\/(AC[0-9a-fA-F]{32})/;
 
 export class Front {
@@ -27,14 +28,14 @@ export class Front {
 
   serve(exchange) {
     const started = performance.now();
-    const { ledger, misbehaviours } = this.world;
+    const { ledger, misbehaviours, conformance } = this.world;
     const [user] = credentials(exchange.headers.authorization);
     const named = this.accountNamed(exchange, user);
     this.enter(exchange, named);
     const order = misbehaviours.pick(exchange, named?.sid);
     const done = order && !order.accept ? { status: 0, accepted: false, body: '' } : this.perform(exchange, named);
     const n = ledger.add(exchange, { account: named?.sid, user, accepted: done.accepted, sid: done.sid });
-    this.world.check(n, exchange, done);
+    conformance.check(n, exchange, done);
     const answer = () => this.answer(exchange, order, done, named, n, started);
     if (order?.ms) setTimeout(answer, order.ms);
     else answer();
@@ -67,12 +68,10 @@ export class Front {
     const path = question < 0 ? exchange.target : exchange.target.slice(0, question);
     const done = { status: 0, body: '', accepted: false, path, query: question < 0 ? [] : decodePairs(exchange.target.slice(question + 1)), form: null, json: undefined };
     try {
+      const { route, args } = this.recognize(exchange, done);
       const { account, key } = this.world.accounts.authenticate(exchange.headers.authorization);
-      const { route, args } = this.world.router.find(exchange.host, exchange.method, path);
-      done.route = route;
-      done.args = args;
+      if (done.refusal) throw done.refusal;
       const target = this.authorize(route, account, key, named, path);
-      this.readBody(exchange, done);
       const result = route.handler({ ...done, world: this.world, account: target, host: exchange.host });
       done.status = result.status ?? 200;
       done.body = result.body === undefined ? '' : JSON.stringify(result.body);
@@ -98,16 +97,17 @@ export class Front {
     return aboutAccount ? named : account;
   }
 
-  readBody(exchange, done) {
-    const type = exchange.headers['content-type'] ?? '';
-    if (type.startsWith('application/json')) {
-      try {
-        done.json = JSON.parse(exchange.body);
-      } catch {
-        throw new TwilioError(20001, 'The request body is not JSON');
-      }
-    } else {
-      done.form = decodePairs(exchange.body);
+  // Finds the operation and reads the body. What is wrong with them is told only to those who may ask at all.
+  recognize(exchange, done) {
+    try {
+      const found = this.world.router.find(exchange.host, exchange.method, done.path);
+      Object.assign(done, found);
+      if (isJson(exchange)) done.json = JSON.parse(exchange.body);
+      else done.form = decodePairs(exchange.body);
+      return found;
+    } catch (error) {
+      done.refusal = error instanceof SyntaxError ? new TwilioError(20001, 'The request body is not JSON') : error;
+      return {};
     }
   }
 

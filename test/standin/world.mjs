@@ -2,6 +2,7 @@
 
 import { Accounts } from './accounts.mjs';
 import { Callbacks } from './callbacks.mjs';
+import { Conformance } from './conformance.mjs';
 import { Fates } from './timeline.mjs';
 import { Front } from './front.mjs';
 import { Ledger } from './ledger.mjs';
@@ -12,10 +13,11 @@ import { addMessageRoutes } from './resources/messages.mjs';
 import { addNumberRoutes } from './resources/numbers.mjs';
 
 export class World {
-  constructor({ callbackTo } = {}) {
+  constructor({ callbackTo, validate = true } = {}) {
     this.accounts = new Accounts();
     this.ledger = new Ledger();
     this.misbehaviours = new Misbehaviours();
+    this.conformance = new Conformance(validate);
     this.fates = new Fates();
     this.callbacks = new Callbacks(callbackTo);
     this.router = new Router();
@@ -26,14 +28,13 @@ export class World {
     addMessageRoutes(this.router);
   }
 
-  check() {}
-
   // Forgets everything but the configuration: as started anew.
   reset() {
     this.accounts = new Accounts();
     this.ledger.clear();
     this.misbehaviours.clear();
     this.fates.clear();
+    this.conformance.clear();
     this.callbacks.clear();
     this.faults = [];
   }
