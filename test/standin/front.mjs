@@ -6,6 +6,7 @@ import { newSid } from './identifiers.mjs';
 import { misbehave } from './misbehaviour.mjs';
 import { decodePairs } from './parameters.mjs';
 
+const OPEN_TO_TESTS = /(Messages|Calls|IncomingPhoneNumbers)\.json$/;
 const isJson = (exchange) => (exchange.headers['content-type'] ?? '').startsWith('application/json');
 const ACCOUNT_IN_PATH = /^\/2010-04-01\/Accounts\/(AC[0-9a-fA-F]{32})/;
 
@@ -33,7 +34,8 @@ export class Front {
     const named = this.accountNamed(exchange, user);
     this.enter(exchange, named);
     const order = misbehaviours.pick(exchange, named?.sid);
-    const done = order && !order.accept ? { status: 0, accepted: false, body: '' } : this.perform(exchange, named);
+    const done = this.recognize(exchange);
+    if (!order || order.accept) this.perform(exchange, done);
     const n = ledger.add(exchange, { account: named?.sid, user, accepted: done.accepted, sid: done.sid });
     conformance.check(n, exchange, done);
     const answer = () => this.answer(exchange, order, done, named, n, started);
@@ -62,17 +64,33 @@ export class Front {
     });
   }
 
-  // Does what was asked: returns {status, body, sid, accepted, route, args, query, form}, for a refusal as for a success.
-  perform(exchange, named) {
+  // Finds the operation and reads its parameters, into the record of what is done about a request. A refusal is
+  // only noted, for it is told to nobody who may not ask at all.
+  recognize(exchange) {
     const question = exchange.target.indexOf('?');
     const path = question < 0 ? exchange.target : exchange.target.slice(0, question);
-    const done = { status: 0, body: '', accepted: false, path, query: question < 0 ? [] : decodePairs(exchange.target.slice(question + 1)), form: null, json: undefined };
+    const query = question < 0 ? [] : decodePairs(exchange.target.slice(question + 1));
+    const done = { status: 0, body: '', accepted: false, sid: undefined, path, query, form: null, json: undefined, route: null, args: null, refusal: null };
     try {
-      const { route, args } = this.recognize(exchange, done);
-      const { account, key } = this.world.accounts.authenticate(exchange.headers.authorization);
+      const { route, args } = this.world.router.find(exchange.host, exchange.method, path);
+      done.route = route;
+      done.args = args;
+      if (isJson(exchange)) done.json = JSON.parse(exchange.body);
+      else done.form = decodePairs(exchange.body);
+    } catch (error) {
+      done.refusal = error instanceof SyntaxError ? new TwilioError(20001, 'The request body is not JSON') : error;
+    }
+    return done;
+  }
+
+  // Does what was asked, and notes the honest answer, a refusal like a success.
+  perform(exchange, done) {
+    const { world } = this;
+    try {
+      const { account, key } = world.accounts.authenticate(exchange.headers.authorization);
       if (done.refusal) throw done.refusal;
-      const target = this.authorize(route, account, key, named, path);
-      const result = route.handler({ ...done, world: this.world, account: target, host: exchange.host });
+      const { path, query, form, json, args } = done;
+      const result = done.route.handler({ world, account: this.authorize(done, account, key), path, query, form, json, args });
       done.status = result.status ?? 200;
       done.body = result.body === undefined ? '' : JSON.stringify(result.body);
       done.sid = result.sid;
@@ -82,33 +100,19 @@ export class Front {
       done.status = error.status;
       done.body = JSON.stringify(errorBody(error));
     }
-    return done;
   }
 
   // Checks that these credentials may use this account and resource; returns the account that is meant.
-  authorize(route, account, key, named, path) {
+  authorize({ route, path }, account, key) {
     if (account.concurrency_limit > 0 && account.inFlight > account.concurrency_limit) throw new TwilioError(20429);
     if (account.status !== 'active' && account.suspended_as !== 'readable') throw new TwilioError(account.suspended_as);
-    if (key && key.standard && !route.standardKeyAllowed) throw new TwilioError(20003);
-    const aboutAccount = ACCOUNT_IN_PATH.test(path);
-    if (aboutAccount && named === undefined) throw notFound(path);
-    if (aboutAccount && named !== account && (key || named.owner_account_sid !== account.sid)) throw notFound(path);
-    if (account.test && !(route.method === 'POST' && /(Messages|Calls|IncomingPhoneNumbers)\.json$/.test(path))) throw new TwilioError(20008);
-    return aboutAccount ? named : account;
-  }
-
-  // Finds the operation and reads the body. What is wrong with them is told only to those who may ask at all.
-  recognize(exchange, done) {
-    try {
-      const found = this.world.router.find(exchange.host, exchange.method, done.path);
-      Object.assign(done, found);
-      if (isJson(exchange)) done.json = JSON.parse(exchange.body);
-      else done.form = decodePairs(exchange.body);
-      return found;
-    } catch (error) {
-      done.refusal = error instanceof SyntaxError ? new TwilioError(20001, 'The request body is not JSON') : error;
-      return {};
-    }
+    if (key?.standard && !route.standardKeyAllowed) throw new TwilioError(20003);
+    if (account.test && !(route.method === 'POST' && OPEN_TO_TESTS.test(path))) throw new TwilioError(20008);
+    const sid = ACCOUNT_IN_PATH.exec(path)?.[1];
+    if (sid === undefined || sid === account.sid) return account;
+    const subaccount = this.world.accounts.bySid.get(sid);
+    if (key || subaccount?.owner_account_sid !== account.sid) throw notFound(path);
+    return subaccount;
   }
 
   answer(exchange, order, done, account, n, started) {
