@@ -1,0 +1,357 @@
+// The backend's side of an ask: submit, wait, and turn the answer into a row or
+// an error. Cancel, statement_timeout and the death of the backend detach the
+// segment, which tells the worker; the death of the worker detaches the queue or
+// changes the generation of its slot, which ends the wait.
+#include "ask.hpp"
+
+#include "guard.hpp"
+#include "settings.hpp"
+#include "shared.hpp"
+
+namespace twilio::ask {
+
+namespace {
+
+using pg::Failure;
+
+struct Request {
+    pg_uuid_t userId{};
+    bool counted = true;
+    TimestampTz deadline = 0;
+    std::array<std::string, fieldCount> fields;
+
+    Size fieldBytes() const
+    {
+        Size bytes = 0;
+        for (const auto& field : fields)
+            bytes += field.size();
+        return bytes;
+    }
+};
+
+struct Answer {
+    AnswerHeader header{};
+    std::string message;
+    std::string body;
+};
+
+void refuseEarly()
+{
+    if (XactReadOnly)
+        throw Failure("25006", "Twilio cannot be called in a read-only transaction", {},
+                      "Call the function in a read-write transaction; through REST, use POST.");
+    if (shared::state == nullptr)
+        throw Failure("55000", "pg_twilio is not preloaded", {},
+                      "Add shared_preload_libraries = 'pg_twilio' to postgresql.conf and restart the server.");
+    if (!settings::enabled)
+        throw Failure("PT409", "Twilio traffic is switched off", {}, "Set twilio.enabled = on and reload the server.");
+}
+
+[[noreturn]] void throwTimedOut()
+{
+    throw Failure("PT504", "Twilio did not answer in time", {},
+                  "Try again, or raise twilio.ask_timeout; twilio_status shows whether the worker is well.");
+}
+
+std::string argument(FunctionCallInfo fcinfo, int number)
+{
+    return PG_ARGISNULL(number) ? std::string() : pg::toString(PG_GETARG_TEXT_PP(number));
+}
+
+Request readArguments(FunctionCallInfo fcinfo)
+{
+    static constexpr Field order[] = {action, object, username, kind, keyId, sealed, method, host, path, form};
+    Request request;
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(6))
+        throw Failure("22004", "an ask needs a user and a sealed credential");
+    request.userId = *PG_GETARG_UUID_P(0);
+    for (int i = 0; i < 10; i++)
+        request.fields[order[i]] = argument(fcinfo, i + 1);
+    request.counted = PG_ARGISNULL(11) || PG_GETARG_BOOL(11);
+    request.deadline = PG_ARGISNULL(12)
+                                  ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs)
+                                  : PG_GETARG_TIMESTAMPTZ(12);
+    request.fields[actor] = pg::guarded([] {
+        const char* role = GetConfigOption("role", true, false);
+        return role == nullptr || std::strcmp(role, "none") == 0 ? GetUserNameFromId(GetSessionUserId(), false) : role;
+    });
+    return request;
+}
+
+// Waits on the latch, for at most `millis` and not beyond the deadline.
+void nap(long millis, TimestampTz deadline)
+{
+    long const left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+    if (left <= 0)
+        throwTimedOut();
+    pg::guarded([&] {
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, std::min(left, millis),
+                        PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
+enum class Submission { accepted, no_worker, no_room, paused, ring_full };
+
+struct Ticket {
+    shared::Worker* worker = nullptr;
+    std::uint64_t generation = 0;
+};
+
+Submission submit(dsm_handle handle, Ticket& ticket, std::string& note)
+{
+    shared::Locked lock;
+    shared::Worker* worker = shared::find(MyDatabaseId);
+    if (worker == nullptr)
+        return Submission::no_worker;
+    switch (worker->state) {
+    case shared::WorkerState::no_room:
+        return Submission::no_room;
+    case shared::WorkerState::paused:
+        note = worker->note;
+        return Submission::paused;
+    case shared::WorkerState::running:
+        break;
+    case shared::WorkerState::none:
+    case shared::WorkerState::starting:
+    case shared::WorkerState::absent:
+        return Submission::no_worker;
+    }
+    if (worker->askHead - worker->askTail == shared::askRingSize)
+        return Submission::ring_full;
+    worker->asks[worker->askHead++ % shared::askRingSize] = handle;
+    ticket = {worker, worker->generation};
+    SetLatch(worker->latch);
+    return Submission::accepted;
+}
+
+// Hands the segment to the worker; waits for one that is still starting.
+Ticket submitWhenUp(dsm_handle handle, TimestampTz deadline)
+{
+    Ticket ticket;
+    std::string note;
+    for (bool poked = false;; ) {
+        switch (submit(handle, ticket, note)) {
+        case Submission::accepted:
+            return ticket;
+        case Submission::no_room:
+            throw Failure("PT502", "the pg_twilio worker cannot start", "No background worker slot is free.",
+                          "Raise max_worker_processes and restart the server.");
+        case Submission::paused:
+            throw Failure("PT502", "the pg_twilio worker is paused", note,
+                          "Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.");
+        case Submission::no_worker:
+            if (!poked)
+                shared::poke(MyDatabaseId);
+            poked = true;
+            break;
+        case Submission::ring_full:
+            break;
+        }
+        nap(10, deadline);
+    }
+}
+
+// Called however the segment is let go: by us, by an abort, by the backend's end.
+void onDetach(dsm_segment*, Datum argument)
+{
+    auto* header = reinterpret_cast<Header*>(DatumGetPointer(argument));
+    header->canceled.store(true, std::memory_order_release);
+    shared::Locked lock(LW_SHARED);
+    if (shared::Worker* worker = shared::find(MyDatabaseId); worker != nullptr) {
+        worker->cancellations++;
+        if (Latch* latch = worker->latch; latch != nullptr)
+            SetLatch(latch);
+    }
+}
+
+// The segment lives in the current resource owner, so an abort lets it go.
+class Segment {
+public:
+    explicit Segment(const Request& request)
+    {
+        pg::guarded([&] {
+            shm_toc_estimator estimator;
+            shm_toc_initialize_estimator(&estimator);
+            shm_toc_estimate_chunk(&estimator, sizeof(Header));
+            shm_toc_estimate_chunk(&estimator, queueSize);
+            shm_toc_estimate_chunk(&estimator, request.fieldBytes() + 1);
+            shm_toc_estimate_keys(&estimator, 3);
+            Size const size = shm_toc_estimate(&estimator);
+            segment_ = dsm_create(size, 0);
+            fill(request, size);
+        });
+    }
+    ~Segment()
+    {
+        if (segment_ != nullptr)
+            dsm_detach(segment_);
+    }
+    Segment(const Segment&) = delete;
+    Segment& operator=(const Segment&) = delete;
+
+    dsm_handle handle() const { return dsm_segment_handle(segment_); }
+    shm_mq_handle* queue() const { return queue_; }
+    bool attachedByWorker() const { return shm_mq_get_sender(shm_mq_get_queue(queue_)) != nullptr; }
+
+private:
+    void fill(const Request& request, Size size)
+    {
+        shm_toc* toc = shm_toc_create(segmentMagic, dsm_segment_address(segment_), size);
+        auto* header = new (shm_toc_allocate(toc, sizeof(Header))) Header{};
+        header->counted = request.counted;
+        header->userId = request.userId;
+        header->deadline = request.deadline;
+        for (int i = 0; i < fieldCount; i++)
+            header->lengths[i] = static_cast<std::uint32_t>(request.fields[i].size());
+        shm_toc_insert(toc, keyHeader, header);
+        auto* bytes = static_cast<char*>(shm_toc_allocate(toc, request.fieldBytes() + 1));
+        shm_toc_insert(toc, keyFields, bytes);
+        for (const auto& field : request.fields) {
+            std::memcpy(bytes, field.data(), field.size());
+            bytes += field.size();
+        }
+        shm_mq* queue = shm_mq_create(shm_toc_allocate(toc, queueSize), queueSize);
+        shm_toc_insert(toc, keyQueue, queue);
+        shm_mq_set_receiver(queue, MyProc);
+        queue_ = shm_mq_attach(queue, segment_, nullptr);
+        on_dsm_detach(segment_, onDetach, PointerGetDatum(header));
+    }
+
+    dsm_segment* segment_ = nullptr;
+    shm_mq_handle* queue_ = nullptr;
+};
+
+[[noreturn]] void throwWorkerGone()
+{
+    throw Failure("PT502", "the pg_twilio worker stopped before it answered", {},
+                  "Try again; the server log says why it stopped.");
+}
+
+Answer receive(const Segment& segment, const Ticket& ticket, TimestampTz deadline)
+{
+    // The worker keeps the deadline; this side allows it a little time to say so.
+    TimestampTz const patience = TimestampTzPlusMilliseconds(deadline, 250);
+    for (;;) {
+        void* data = nullptr;
+        Size bytes = 0;
+        switch (pg::guarded([&] { return shm_mq_receive(segment.queue(), &bytes, &data, true); })) {
+        case SHM_MQ_SUCCESS: {
+            Answer answer;
+            std::memcpy(&answer.header, data, sizeof(AnswerHeader));
+            const char* text = static_cast<const char*>(data) + sizeof(AnswerHeader);
+            answer.message.assign(text, answer.header.messageLength);
+            answer.body.assign(text + answer.header.messageLength, answer.header.bodyLength);
+            return answer;
+        }
+        case SHM_MQ_DETACHED:
+            throwWorkerGone();
+        case SHM_MQ_WOULD_BLOCK:
+            break;
+        }
+        bool const attached = segment.attachedByWorker();
+        if (!attached && ticket.worker->generation != ticket.generation)
+            throwWorkerGone();
+        nap(attached ? 5000 : 100, patience);
+    }
+}
+
+[[noreturn]] void throwBadAnswer(std::string detail)
+{
+    throw Failure("PT502", "Twilio's answer could not be used", std::move(detail),
+                  "Try again later; https://status.twilio.com shows known trouble.");
+}
+
+std::string describe(const Answer& answer)
+{
+    std::string text = "HTTP status " + std::to_string(answer.header.status);
+    if (answer.header.errorCode != 0)
+        text += ", Twilio error " + std::to_string(answer.header.errorCode);
+    if (!answer.message.empty())
+        text += ": " + answer.message;
+    return text;
+}
+
+void refuseIndefinite(const Answer& answer)
+{
+    switch (answer.header.verdict) {
+    case Verdict::answered:
+        break;
+    case Verdict::quota:
+        throw Failure("PT429", "too many calls to Twilio", "twilio.api_rate_limit is reached for this user.",
+                      "Wait a minute and try again.");
+    case Verdict::sealed_wrong:
+        throw Failure("PT409", "the stored Twilio credential cannot be opened", answer.message,
+                      "Restore the key file, or store the credential again.");
+    case Verdict::misconfigured:
+        throw Failure("PT502", "pg_twilio is not configured correctly", answer.message,
+                      "Correct the setting and reload the server.");
+    case Verdict::unreachable:
+        throw Failure("PT502", "Twilio cannot be reached", answer.message,
+                      "Check the server's network, DNS and twilio.ca_file, and try again.");
+    case Verdict::timed_out:
+        throwTimedOut();
+    case Verdict::broken:
+        throwBadAnswer(answer.message);
+    }
+    if (answer.header.status == 429)
+        throw Failure("PT429", "Twilio asks to slow down", describe(answer), "Try again in a few seconds.");
+    if (answer.header.status >= 500 || answer.header.status < 200 ||
+        (answer.header.status >= 300 && answer.header.status < 400))
+        throwBadAnswer(describe(answer));
+}
+
+// The body as jsonb; an error of the parser means that Twilio's text was no JSON.
+Datum parseBody(const std::string& body)
+{
+    try {
+        return pg::guarded([&] {
+            if (body.find('\0') != std::string::npos || !pg_verify_mbstr(PG_UTF8, body.data(), static_cast<int>(body.size()), true))
+                ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("not UTF-8")));
+            char* text = pg_any_to_server(body.c_str(), static_cast<int>(body.size()), PG_UTF8);
+            return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+        });
+    } catch (const pg::Error&) {
+        throwBadAnswer("It is not complete JSON.");
+    }
+}
+
+Datum toRow(FunctionCallInfo fcinfo, const Answer& answer)
+{
+    bool const refused = answer.header.status >= 400;
+    bool nulls[4] = {false, !refused || answer.header.errorCode == 0, !refused, answer.body.empty()};
+    Datum values[4] = {};
+    values[0] = Int32GetDatum(answer.header.status);
+    values[1] = Int32GetDatum(answer.header.errorCode);
+    if (answer.body.empty() && !refused && answer.header.status != 204)
+        throwBadAnswer("It is empty.");
+    if (!answer.body.empty())
+        values[3] = parseBody(answer.body);
+    return pg::guarded([&] {
+        TupleDesc descriptor = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "return type must be a row type");
+        if (refused)
+            values[2] = pg::toDatum(answer.message);
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+    });
+}
+
+} // namespace
+
+Datum exchange(FunctionCallInfo fcinfo)
+{
+    refuseEarly();
+    Request const request = readArguments(fcinfo);
+    Answer answer;
+    {
+        Segment segment(request);
+        Ticket const ticket = submitWhenUp(segment.handle(), request.deadline);
+        answer = receive(segment, ticket, request.deadline);
+    }
+    refuseIndefinite(answer);
+    return toRow(fcinfo, answer);
+}
+
+} // namespace twilio::ask

@@ -1,0 +1,266 @@
+// Attaching, starting, canceling and answering asks.
+#include "ask_desk.hpp"
+
+#include "ask.hpp"
+#include "json_scan.hpp"
+#include "settings.hpp"
+
+namespace twilio {
+
+namespace {
+
+using ask::Verdict;
+using pg::Failure;
+using std::chrono::milliseconds;
+
+milliseconds until(TimestampTz deadline)
+{
+    return milliseconds(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
+}
+
+Verdict verdictOf(const Reply& reply)
+{
+    switch (reply.transport) {
+    case Transport::answered:
+        return Verdict::answered;
+    case Transport::unreachable:
+        return Verdict::unreachable;
+    case Transport::timed_out:
+        return Verdict::timed_out;
+    case Transport::lost:
+    case Transport::too_large:
+    case Transport::canceled:
+        break;
+    }
+    return Verdict::broken;
+}
+
+bool isTwilioHost(std::string_view host)
+{
+    constexpr std::string_view suffix = ".twilio.com";
+    bool const plain = std::all_of(host.begin(), host.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+    });
+    return plain && host.size() > suffix.size() && host.substr(host.size() - suffix.size()) == suffix;
+}
+
+bool isPlainPath(std::string_view path)
+{
+    return !path.empty() && path.front() == '/' && std::all_of(path.begin(), path.end(), [](char c) {
+        return c > 0x20 && c < 0x7f && c != '#' && c != '\\';
+    });
+}
+
+} // namespace
+
+struct AskDesk::Ask {
+    std::uint64_t id = 0;
+    dsm_segment* segment = nullptr;
+    ask::Header* header = nullptr;
+    shm_mq_handle* queue = nullptr;
+    std::array<std::string_view, ask::fieldCount> fields; // in the segment
+    bool started = false;
+    Reply reply;
+    std::string answer; // header, message and body, as they go through the queue
+
+    ~Ask()
+    {
+        if (segment != nullptr)
+            dsm_detach(segment);
+    }
+    bool canceled() const { return header->canceled.load(std::memory_order_acquire); }
+    void compose(Verdict verdict, int errorCode, std::string_view message)
+    {
+        ask::AnswerHeader const head{verdict, static_cast<std::int32_t>(reply.status), errorCode,
+                                     static_cast<std::uint32_t>(message.size()),
+                                     static_cast<std::uint32_t>(reply.body.size())};
+        answer.assign(reinterpret_cast<const char*>(&head), sizeof(head));
+        answer.append(message).append(reply.body);
+    }
+};
+
+AskDesk::AskDesk(HttpEngine& engine, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId)
+    : engine_(engine), worker_(worker), credentials_(credentials), lastId_(lastId), quota_(settings::apiRateLimit)
+{
+}
+
+AskDesk::~AskDesk() = default;
+
+void AskDesk::reload()
+{
+    quota_.setLimit(settings::apiRateLimit, Clock::now());
+}
+
+void AskDesk::admit()
+{
+    while (auto handle = shared::takeAsk(worker_))
+        attach(*handle);
+    if (std::uint32_t const seen = worker_.cancellations; seen != cancellationsSeen_) {
+        cancellationsSeen_ = seen;
+        dropCanceled();
+    }
+    startWaiting();
+}
+
+void AskDesk::attach(dsm_handle handle)
+{
+    auto ask = std::make_unique<Ask>();
+    bool const attached = pg::guarded([&] {
+        ask->segment = dsm_attach(handle); // null when the backend has given up already
+        if (ask->segment == nullptr)
+            return false;
+        shm_toc* toc = shm_toc_attach(ask::segmentMagic, dsm_segment_address(ask->segment));
+        ask->header = static_cast<ask::Header*>(shm_toc_lookup(toc, ask::keyHeader, false));
+        auto* queue = static_cast<shm_mq*>(shm_toc_lookup(toc, ask::keyQueue, false));
+        const char* bytes = static_cast<const char*>(shm_toc_lookup(toc, ask::keyFields, false));
+        for (int i = 0; i < ask::fieldCount; i++) {
+            ask->fields[i] = {bytes, ask->header->lengths[i]};
+            bytes += ask->header->lengths[i];
+        }
+        shm_mq_set_sender(queue, MyProc);
+        MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
+        ask->queue = shm_mq_attach(queue, ask->segment, nullptr);
+        MemoryContextSwitchTo(old);
+        return true;
+    });
+    if (!attached)
+        return;
+    ask->id = ++lastId_;
+    waiting_.push_back(ask.get());
+    asks_.emplace(ask->id, std::move(ask));
+}
+
+void AskDesk::startWaiting()
+{
+    auto const room = static_cast<std::size_t>(settings::maxInFlight);
+    std::size_t taken = 0;
+    while (taken < waiting_.size() && inFlight_ < room) {
+        Ask& ask = *waiting_[taken++];
+        if (ask.header->counted && !quota_.take(TenantId::from(ask.header->userId.data), Clock::now())) {
+            ask.compose(Verdict::quota, 0, {});
+            finished_.push_back(&ask);
+            continue;
+        }
+        try {
+            start(ask);
+        } catch (const Failure& failure) {
+            ask.compose(failure.code() == MAKE_SQLSTATE('F', '0', '0', '0', '0') ? Verdict::misconfigured
+                                                                                 : Verdict::sealed_wrong,
+                        0, failure.detail);
+            finished_.push_back(&ask);
+        } catch (const pg::Error& error) {
+            pg::logError(error, "opening a credential");
+            ask.compose(Verdict::sealed_wrong, 0, error.what());
+            finished_.push_back(&ask);
+        }
+    }
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(taken));
+}
+
+void AskDesk::start(Ask& ask)
+{
+    std::string const host = settings::regionalHost(ask.fields[ask::host]);
+    if (host.empty())
+        throw Failure("F0000", "", "Set both twilio.edge and twilio.region, or neither.");
+    if (!isTwilioHost(host) || !isPlainPath(ask.fields[ask::path]))
+        throw Failure("F0000", "", "The request does not go to a host of Twilio.");
+    secrets::Owner const owner{ask.header->userId, ask.fields[ask::kind]};
+    std::string_view const sealed = ask.fields[ask::sealed];
+    const Secret* secret = credentials_.find(owner, sealed);
+    if (secret == nullptr) {
+        pg::Transaction transaction("pg_twilio: opening a credential");
+        secret = &credentials_.open(owner, ask.fields[ask::keyId], sealed);
+        transaction.commit();
+    }
+    Request request;
+    request.id = ask.id;
+    request.method = ask.fields[ask::method];
+    request.url.append("https://").append(host).append(ask.fields[ask::path]);
+    request.body = ask.fields[ask::form];
+    request.username = ask.fields[ask::username];
+    request.password = secret->copy();
+    request.timeout = std::clamp(until(ask.header->deadline), milliseconds(1), milliseconds(settings::requestTimeoutMs));
+    ask.started = true;
+    inFlight_++;
+    engine_.start(std::move(request));
+}
+
+bool AskDesk::take(Reply& reply)
+{
+    auto found = asks_.find(reply.id);
+    if (found == asks_.end())
+        return false;
+    Ask& ask = *found->second;
+    inFlight_--;
+    ask.reply = std::move(reply);
+    blankSecrets(ask.reply.body);
+    Verdict const verdict = verdictOf(ask.reply);
+    if (verdict == Verdict::answered && ask.reply.status >= 400) {
+        Refusal const refusal = explain(ask.reply);
+        ask.compose(verdict, refusal.code, refusal.message);
+    } else if (verdict != Verdict::answered) {
+        ask.reply.body.clear();
+        ask.compose(verdict, 0, ask.reply.error);
+    } else {
+        ask.compose(verdict, 0, {});
+    }
+    finished_.push_back(&ask);
+    return true;
+}
+
+void AskDesk::note(AuditTrail& audit, Ask& ask)
+{
+    AuditRow row;
+    row.at = GetCurrentTimestamp();
+    row.user = ask.header->userId;
+    row.actor = ask.fields[ask::actor];
+    row.action = ask.fields[ask::action];
+    row.object = ask.fields[ask::object];
+    row.outcome = auditOutcome(ask.reply);
+    row.requestId = ask.reply.requestId;
+    row.status = static_cast<int>(ask.reply.status);
+    row.errorCode = ask.reply.status >= 400 ? explain(ask.reply).code : 0;
+    row.durationMs = static_cast<int>(ask.reply.duration.count() / 1000);
+    audit.add(std::move(row));
+    logRequest(ask.fields[ask::method], ask.fields[ask::path], ask.reply);
+    if (ask.reply.transport != Transport::answered)
+        shared::noteError(worker_, ask.reply.error);
+}
+
+void AskDesk::answer(AuditTrail& audit)
+{
+    for (Ask* ask : finished_)
+        if (std::exchange(ask->started, false))
+            note(audit, *ask);
+    audit.write();
+    push();
+}
+
+// Sends as much of each answer as fits; the rest when its reader has made room.
+void AskDesk::push()
+{
+    std::erase_if(finished_, [this](Ask* ask) {
+        shm_mq_result const result =
+            pg::guarded([&] { return pg::sendNowait(ask->queue, ask->answer.size(), ask->answer.data()); });
+        if (result == SHM_MQ_WOULD_BLOCK)
+            return false;
+        worker_.counters.asksAnswered++;
+        asks_.erase(ask->id);
+        return true;
+    });
+}
+
+void AskDesk::dropCanceled()
+{
+    std::erase_if(waiting_, [this](Ask* ask) {
+        if (!ask->canceled())
+            return false;
+        asks_.erase(ask->id);
+        return true;
+    });
+    for (auto& [id, ask] : asks_)
+        if (ask->started && ask->canceled())
+            engine_.cancel(id);
+}
+
+} // namespace twilio

@@ -1,0 +1,71 @@
+// Every difference between PostgreSQL 14 and 18 that this extension meets.
+//
+// Each is answered by offering the newer name to the older server; no other
+// file may look at PG_VERSION_NUM.
+#pragma once
+
+#include "pg.hpp"
+
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+namespace twilio::pg {
+
+inline shm_mq_result sendNowait(shm_mq_handle* queue, Size bytes, const void* data)
+{
+#if PG_VERSION_NUM >= 150000
+    return shm_mq_send(queue, bytes, data, true, true);
+#else
+    return shm_mq_send(queue, bytes, data, true);
+#endif
+}
+
+inline bool ownsDatabase(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(DatabaseRelationId, database, role);
+#else
+    return pg_database_ownercheck(database, role);
+#endif
+}
+
+inline WaitEventSet* createWaitEventSet(int events)
+{
+#if PG_VERSION_NUM >= 170000
+    return CreateWaitEventSet(nullptr, events);
+#else
+    return CreateWaitEventSet(TopMemoryContext, events);
+#endif
+}
+
+// The name that pg_stat_activity shows while a process of ours waits.
+inline std::uint32_t waitEvent([[maybe_unused]] const char* name)
+{
+#if PG_VERSION_NUM >= 170000
+    return WaitEventExtensionNew(name);
+#else
+    return PG_WAIT_EXTENSION;
+#endif
+}
+
+// Shared memory may be asked for only in shmem_request_hook since 15, only in
+// _PG_init before.
+inline void onShmemRequest(void (*request)())
+{
+#if PG_VERSION_NUM >= 150000
+    static void (*ours)() = nullptr;
+    static shmem_request_hook_type previous = nullptr;
+    ours = request;
+    previous = shmem_request_hook;
+    shmem_request_hook = [] {
+        if (previous != nullptr)
+            previous();
+        ours();
+    };
+#else
+    request();
+#endif
+}
+
+} // namespace twilio::pg

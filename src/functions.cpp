@@ -1,0 +1,307 @@
+// What SQL can call: each function is one entry(). Declared, commented and
+// granted in sql/engine.sql.
+#include "ask.hpp"
+#include "form.hpp"
+#include "guard.hpp"
+#include "json_scan.hpp"
+#include "lifecycle.hpp"
+#include "secrets.hpp"
+#include "settings.hpp"
+#include "shared.hpp"
+#include "stash.hpp"
+
+namespace twilio {
+
+namespace {
+
+std::string textArgument(FunctionCallInfo fcinfo, int number)
+{
+    return pg::toString(PG_GETARG_TEXT_PP(number));
+}
+
+// The row that a function with OUT parameters returns.
+Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
+{
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+}
+
+Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& sealed)
+{
+    return pg::guarded([&] {
+        bool nulls[2] = {!sealed, !sealed};
+        Datum values[2] = {};
+        if (sealed) {
+            values[0] = pg::toDatum(sealed->keyId);
+            values[1] = pg::toDatum(sealed->bytes); // a bytea is laid out like a text
+        }
+        return toRow(fcinfo, values, nulls);
+    });
+}
+
+std::optional<pg_uuid_t> parseUuid(const std::string& text)
+{
+    try {
+        return pg::guarded([&] { return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text.c_str()))); });
+    } catch (const pg::Error& error) {
+        if (error.sqlstate() != ERRCODE_INVALID_TEXT_REPRESENTATION)
+            throw;
+        return std::nullopt;
+    }
+}
+
+std::optional<std::string> claimedSubject()
+{
+    const char* claims = GetConfigOption("request.jwt.claims", true, false);
+    return claims == nullptr ? std::nullopt : topLevelString(claims, "sub");
+}
+
+std::optional<pg_uuid_t> claimedUser()
+{
+    auto const source = static_cast<settings::Identity>(settings::identity);
+    std::optional<std::string> subject;
+    if (source == settings::Identity::jwt || source == settings::Identity::automatic)
+        subject = claimedSubject();
+    if (source == settings::Identity::setting ||
+        (source == settings::Identity::automatic && (!subject || subject->empty())))
+        subject = settings::userId;
+    if (!subject || subject->empty())
+        return std::nullopt;
+    return parseUuid(*subject);
+}
+
+const char* sourceName()
+{
+    switch (static_cast<settings::Identity>(settings::identity)) {
+    case settings::Identity::automatic:
+        return "auto";
+    case settings::Identity::jwt:
+        return "jwt";
+    case settings::Identity::setting:
+        return "setting";
+    case settings::Identity::role:
+        return "role";
+    }
+    return "";
+}
+
+std::string stateName(const shared::Worker* worker)
+{
+    if (worker == nullptr)
+        return "starting";
+    switch (worker->state) {
+    case shared::WorkerState::none:
+    case shared::WorkerState::starting:
+    case shared::WorkerState::absent:
+        return "starting";
+    case shared::WorkerState::running:
+        return "running";
+    case shared::WorkerState::paused:
+        return std::string("paused: ") + worker->note;
+    case shared::WorkerState::no_room:
+        return "no worker slot";
+    }
+    return "";
+}
+
+// running, pid, started_at, in_flight, asks_answered, sent, failed, last_error, last_error_at, state
+Datum workerRow(FunctionCallInfo fcinfo)
+{
+    shared::Worker const* worker = nullptr;
+    std::string state = "not preloaded";
+    std::string lastError;
+    pid_t pid = 0;
+    TimestampTz startedAt = 0;
+    TimestampTz lastErrorAt = 0;
+    if (shared::state != nullptr) {
+        shared::Locked lock(LW_SHARED);
+        worker = shared::find(MyDatabaseId);
+        state = stateName(worker);
+        if (worker != nullptr) {
+            lastError = worker->lastError;
+            pid = worker->pid;
+            startedAt = worker->startedAt;
+            lastErrorAt = worker->lastErrorAt;
+        }
+    }
+    return pg::guarded([&] {
+        Datum values[10] = {};
+        bool nulls[10] = {};
+        bool const up = worker != nullptr && pid != 0;
+        values[0] = BoolGetDatum(up && state == "running");
+        values[1] = Int32GetDatum(pid);
+        values[2] = TimestampTzGetDatum(startedAt);
+        nulls[1] = nulls[2] = !up;
+        values[3] = Int32GetDatum(worker == nullptr ? 0 : static_cast<int>(worker->counters.inFlight));
+        values[4] = Int64GetDatum(worker == nullptr ? 0 : static_cast<std::int64_t>(worker->counters.asksAnswered));
+        values[5] = Int64GetDatum(worker == nullptr ? 0 : static_cast<std::int64_t>(worker->counters.sent));
+        values[6] = Int64GetDatum(worker == nullptr ? 0 : static_cast<std::int64_t>(worker->counters.failed));
+        nulls[7] = nulls[8] = lastError.empty();
+        values[7] = pg::toDatum(lastError);
+        values[8] = TimestampTzGetDatum(lastErrorAt);
+        values[9] = pg::toDatum(state);
+        return toRow(fcinfo, values, nulls);
+    });
+}
+
+// Pairs of a text[]; a pair whose value is null is left out.
+Parameters pairsOf(ArrayType* array)
+{
+    Datum* elements = nullptr;
+    bool* nulls = nullptr;
+    int count = 0;
+    pg::guarded([&] { deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count); });
+    if (count % 2 != 0)
+        throw pg::Failure("22023", "form_encode takes names and values in turn");
+    Parameters pairs;
+    for (int i = 0; i < count; i += 2)
+        if (!nulls[i] && !nulls[i + 1])
+            pairs.emplace_back(pg::toString(DatumGetTextPP(elements[i])), pg::toString(DatumGetTextPP(elements[i + 1])));
+    return pairs;
+}
+
+// RFC 9562, version 7: 48 bits of milliseconds, then 12 bits of the fraction of
+// the millisecond so that rows of one statement keep their order, then chance.
+pg_uuid_t uuidV7()
+{
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    static std::uint64_t last = 0;
+    std::uint64_t ticks = static_cast<std::uint64_t>(now.tv_sec) * 4096000 +
+                          static_cast<std::uint64_t>(now.tv_nsec) * 4096 / 1000000;
+    last = ticks = std::max(ticks, last + 1);
+    std::uint64_t const millis = ticks >> 12;
+    pg_uuid_t uuid;
+    if (!pg_strong_random(uuid.data, UUID_LEN))
+        throw pg::Failure("XX000", "no random bytes are to be had");
+    for (int i = 0; i < 6; i++)
+        uuid.data[i] = static_cast<unsigned char>(millis >> (40 - 8 * i));
+    uuid.data[6] = static_cast<unsigned char>(0x70 | ((ticks >> 8) & 0x0f));
+    uuid.data[7] = static_cast<unsigned char>(ticks);
+    uuid.data[8] = static_cast<unsigned char>(0x80 | (uuid.data[8] & 0x3f));
+    return uuid;
+}
+
+Datum uuidDatum(const pg_uuid_t& uuid)
+{
+    auto* copy = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+    *copy = uuid;
+    return UUIDPGetDatum(copy);
+}
+
+} // namespace
+
+} // namespace twilio
+
+using namespace twilio;
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(pg_twilio_identity_source);
+Datum pg_twilio_identity_source(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum { return pg::toDatum(sourceName()); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_claimed_user_id);
+Datum pg_twilio_claimed_user_id(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        auto const user = claimedUser();
+        if (!user)
+            PG_RETURN_NULL();
+        return uuidDatum(*user);
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_stash_clear);
+Datum pg_twilio_stash_clear(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum {
+        stash::clear();
+        PG_RETURN_VOID();
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_stash_put);
+Datum pg_twilio_stash_put(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        std::string const kind = textArgument(fcinfo, 1);
+        text* secret = PG_GETARG_TEXT_PP(2);
+        stash::put({*PG_GETARG_UUID_P(0), kind}, {VARDATA_ANY(secret), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(secret))},
+                   PG_GETARG_BOOL(3));
+        PG_RETURN_VOID();
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_stash_take);
+Datum pg_twilio_stash_take(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        std::string const kind = textArgument(fcinfo, 1);
+        return sealedRow(fcinfo, stash::take({*PG_GETARG_UUID_P(0), kind}));
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_reseal);
+Datum pg_twilio_reseal(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        std::string const kind = textArgument(fcinfo, 1);
+        std::string const keyId = textArgument(fcinfo, 2);
+        secrets::Owner const owner{*PG_GETARG_UUID_P(0), kind};
+        return sealedRow(fcinfo, secrets::seal(owner, secrets::open(owner, keyId, textArgument(fcinfo, 3))));
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_current_key_id);
+Datum pg_twilio_current_key_id(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum { return pg::toDatum(secrets::keyRing().first().id); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_add_key);
+Datum pg_twilio_add_key(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum { return pg::toDatum(secrets::addKeyToFile()); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_ask);
+Datum pg_twilio_ask(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum { return ask::exchange(fcinfo); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_ask_deadline);
+Datum pg_twilio_ask_deadline(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs));
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_form_encode);
+Datum pg_twilio_form_encode(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum { return pg::toDatum(encodeForm(pairsOf(PG_GETARG_ARRAYTYPE_P(0)))); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_uuid_v7);
+Datum pg_twilio_uuid_v7(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum { return uuidDatum(uuidV7()); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_worker_stats);
+Datum pg_twilio_worker_stats(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum { return workerRow(fcinfo); });
+}
+}

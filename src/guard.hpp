@@ -1,0 +1,208 @@
+// The two crossings between C++ and PostgreSQL's longjmp.
+//
+// entry()   SQL calls C++: exceptions are caught, the catch block is left, and
+//           only then an error is raised, so no C++ object is alive when
+//           longjmp runs.
+// guarded() C++ calls PostgreSQL: an error raised inside becomes an Error that
+//           keeps SQLSTATE, DETAIL and HINT. The callable must own nothing with
+//           a destructor. After an Error the transaction is broken: re-raise
+//           it or abort, and run no more SQL in it.
+#pragma once
+
+#include "compat.hpp"
+
+namespace twilio::pg {
+
+// An error that PostgreSQL raised, on its way through C++ frames. It lives in a
+// memory context of its own, so that it outlasts the transaction it broke.
+class Error final : public std::exception {
+public:
+    Error(MemoryContext home, ErrorData* data) : owned_(std::make_shared<Owned>(home, data)) {}
+    const char* what() const noexcept override { return data()->message ? data()->message : "unknown error"; }
+    int sqlstate() const noexcept { return data()->sqlerrcode; }
+    const ErrorData* data() const noexcept { return owned_->data; }
+
+    // Hands the error over to the current memory context, to be re-raised.
+    ErrorData* adopt() const
+    {
+        MemoryContextSetParent(owned_->home, CurrentMemoryContext);
+        owned_->home = nullptr;
+        return owned_->data;
+    }
+
+private:
+    struct Owned {
+        Owned(MemoryContext home, ErrorData* data) : home(home), data(data) {}
+        ~Owned()
+        {
+            if (home != nullptr)
+                MemoryContextDelete(home);
+        }
+        Owned(const Owned&) = delete;
+        Owned& operator=(const Owned&) = delete;
+        MemoryContext home;
+        ErrorData* data;
+    };
+    std::shared_ptr<Owned> owned_;
+};
+
+// An error of ours. `message` is constant text, because PostgREST makes it the
+// HTTP reason phrase; what varies belongs into detail.
+struct Failure final : std::exception {
+    Failure(const char* sqlstate, const char* message, std::string detail = {}, std::string hint = {})
+        : sqlstate(sqlstate), message(message), detail(std::move(detail)), hint(std::move(hint))
+    {
+    }
+    const char* what() const noexcept override { return message; }
+    int code() const noexcept
+    {
+        return MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+    }
+
+    const char* sqlstate;
+    const char* message;
+    std::string detail;
+    std::string hint;
+};
+
+// Raises what a Failure says; its strings are copied first, so that it can be
+// destroyed before the jump.
+struct Raised {
+    int code = 0;
+    const char* message = nullptr;
+    char* detail = nullptr;
+    char* hint = nullptr;
+
+    explicit Raised(const Failure& failure)
+        : code(failure.code()), message(failure.message),
+          detail(failure.detail.empty() ? nullptr : pstrdup(failure.detail.c_str())),
+          hint(failure.hint.empty() ? nullptr : pstrdup(failure.hint.c_str()))
+    {
+    }
+    Raised() = default;
+};
+
+[[noreturn]] inline void raise(const Raised& what)
+{
+    ereport(ERROR, (errcode(what.code), errmsg_internal("%s", what.message),
+                    what.detail != nullptr ? errdetail_internal("%s", what.detail) : 0,
+                    what.hint != nullptr ? errhint("%s", what.hint) : 0));
+    pg_unreachable();
+}
+
+template <typename Body> auto entry(Body&& body) -> decltype(body())
+{
+    ErrorData* raised = nullptr;
+    Raised ours;
+    char text[256] = "unknown exception";
+    bool outOfMemory = false;
+
+    try {
+        return body();
+    } catch (const Error& error) {
+        raised = error.adopt();
+    } catch (const Failure& failure) {
+        ours = Raised(failure);
+    } catch (const std::bad_alloc&) {
+        outOfMemory = true;
+    } catch (const std::exception& exception) {
+        strlcpy(text, exception.what(), sizeof(text));
+    } catch (...) {
+    }
+
+    if (raised != nullptr)
+        ReThrowError(raised);
+    if (ours.message != nullptr)
+        raise(ours);
+    if (outOfMemory)
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("pg_twilio failed unexpectedly"),
+                    errdetail_internal("%s", text)));
+    pg_unreachable();
+}
+
+// Puts PostgreSQL's error handling back as it was, however the scope is left.
+class ErrorStackScope {
+public:
+    ErrorStackScope() : stack_(PG_exception_stack), context_(error_context_stack) {}
+    ~ErrorStackScope()
+    {
+        PG_exception_stack = stack_;
+        error_context_stack = context_;
+    }
+    ErrorStackScope(const ErrorStackScope&) = delete;
+    ErrorStackScope& operator=(const ErrorStackScope&) = delete;
+
+private:
+    sigjmp_buf* stack_;
+    ErrorContextCallback* context_;
+};
+
+template <typename Body> auto guarded(Body&& body) -> decltype(body())
+{
+    ErrorStackScope scope;
+    MemoryContext const caller = CurrentMemoryContext;
+    sigjmp_buf jump;
+
+    if (sigsetjmp(jump, 0) == 0) {
+        PG_exception_stack = &jump;
+        return body();
+    }
+    MemoryContext const home = AllocSetContextCreate(TopMemoryContext, "pg_twilio error", ALLOCSET_SMALL_SIZES);
+    MemoryContextSwitchTo(home);
+    ErrorData* const data = CopyErrorData();
+    FlushErrorState();
+    MemoryContextSwitchTo(caller);
+    throw Error(home, data);
+}
+
+// Allocations of a scope, given back at its end. `wiped` blocks go straight
+// back to malloc instead of to PostgreSQL's list of spare contexts, which
+// matters where M_PERTURB overwrites freed memory.
+class MemoryScope {
+public:
+    explicit MemoryScope(const char* name)
+        : context_(AllocSetContextCreateInternal(CurrentMemoryContext, "pg_twilio", 0, 16 * 1024, 1024 * 1024)),
+          previous_(MemoryContextSwitchTo(context_))
+    {
+        MemoryContextSetIdentifier(context_, name);
+    }
+    ~MemoryScope()
+    {
+        MemoryContextSwitchTo(previous_);
+        MemoryContextDelete(context_);
+    }
+    MemoryScope(const MemoryScope&) = delete;
+    MemoryScope& operator=(const MemoryScope&) = delete;
+
+private:
+    MemoryContext context_;
+    MemoryContext previous_;
+};
+
+// One transaction of a background worker with a snapshot and SPI; aborted
+// unless commit() was reached. Never open while a request is in flight.
+class Transaction {
+public:
+    explicit Transaction(const char* activity);
+    ~Transaction();
+
+    // Keeps DROP EXTENSION away until the end; false when the extension is gone.
+    bool lockExtension();
+    // The commit does not wait for the disk. For what may be lost in a crash.
+    void commitLazily();
+    void commit();
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+
+private:
+    bool open_ = true;
+};
+
+// Writes an Error that a background worker survives to the server log.
+void logError(const Error& error, const char* doing);
+
+std::string toString(text* value);
+Datum toDatum(std::string_view value);
+
+} // namespace twilio::pg

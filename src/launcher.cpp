@@ -1,0 +1,328 @@
+// The launcher: one per cluster, connected to shared catalogs only.
+//
+// It cannot see from there which databases have the extension, so it sends a
+// worker into each database once; a worker that finds no extension says so and
+// leaves. After that it is told: CREATE EXTENSION, DROP EXTENSION and the end of
+// a DROP, RENAME or copy of a database poke it (lifecycle.cpp). Scenarios survived:
+//
+//   worker dies or is killed       started again at once, then with growing delay
+//   worker never comes up          the handle tells; same delay
+//   no free background worker      one WARNING, a look at every safety poll
+//   launcher itself dies           running workers stay; the next one adopts them
+//   database barred                left alone until the bar is lifted
+//   standby                        not started before promotion (RecoveryFinished)
+#include "launcher.hpp"
+
+#include "guard.hpp"
+#include "key_ring.hpp"
+#include "settings.hpp"
+#include "shared.hpp"
+
+extern "C" {
+PGDLLEXPORT void pg_twilio_launcher_main(Datum);
+}
+
+namespace twilio::launcher {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds firstDelay = 100ms;
+constexpr milliseconds longestDelay = 4s;
+constexpr milliseconds healthyUptime = 2s;
+constexpr milliseconds startPatience = 10s;
+constexpr int startsAtOnce = 2;
+
+struct Known {
+    bool absent = false;
+    bool up = false;
+    milliseconds delay = firstDelay;
+    Clock::time_point startedAt{};
+    Clock::time_point nextStart{};
+    BackgroundWorkerHandle* handle = nullptr;
+};
+
+std::map<Oid, Known> known;
+bool roomWarned = false;
+
+std::vector<Oid> connectableDatabases()
+{
+    // Collected by the guarded call into plain memory that outlives its transaction.
+    Oid* oids = nullptr;
+    int count = 0;
+    pg::guarded([&] {
+        StartTransactionCommand();
+        (void)GetTransactionSnapshot();
+        Relation relation = table_open(DatabaseRelationId, AccessShareLock);
+        TableScanDesc scan = table_beginscan_catalog(relation, 0, nullptr);
+        HeapTuple tuple = nullptr;
+        int room = 0;
+        while ((tuple = heap_getnext(scan, ForwardScanDirection)) != nullptr) {
+            auto* database = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+            if (!database->datallowconn || database->datconnlimit == -2)
+                continue;
+            if (count == room) {
+                room = room == 0 ? 16 : room * 2;
+                MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
+                oids = static_cast<Oid*>(oids == nullptr ? palloc(room * sizeof(Oid)) : repalloc(oids, room * sizeof(Oid)));
+                MemoryContextSwitchTo(old);
+            }
+            oids[count++] = database->oid;
+        }
+        table_endscan(scan);
+        table_close(relation, AccessShareLock);
+        CommitTransactionCommand();
+    });
+    std::vector<Oid> result(oids, oids + count);
+    if (oids != nullptr)
+        pfree(oids);
+    return result;
+}
+
+void hearPokes()
+{
+    shared::Locked lock;
+    for (int i = 0; i < shared::state->pokes; i++) {
+        Known& database = known[shared::state->poked[i]];
+        database.absent = false;
+        database.nextStart = {};
+    }
+    if (shared::state->pokedAll)
+        for (auto& [oid, database] : known) {
+            database.absent = false;
+            database.nextStart = {};
+        }
+    shared::state->pokes = 0;
+    shared::state->pokedAll = false;
+}
+
+void died(Known& database, Clock::time_point now)
+{
+    bool const healthy = database.up && now - database.startedAt > healthyUptime;
+    database.delay = healthy ? firstDelay : std::min(database.delay * 2, longestDelay);
+    database.nextStart = now + database.delay;
+    database.up = false;
+    if (database.handle != nullptr)
+        pfree(database.handle);
+    database.handle = nullptr;
+}
+
+bool startProcess(Oid oid, int index, std::uint64_t generation, Known& database)
+{
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_notify_pid = MyProcPid;
+    worker.bgw_main_arg = Int32GetDatum(index);
+    std::snprintf(worker.bgw_name, BGW_MAXLEN, "pg_twilio worker for database %u", oid);
+    strlcpy(worker.bgw_type, "pg_twilio worker", BGW_MAXLEN);
+    strlcpy(worker.bgw_library_name, "pg_twilio", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, "pg_twilio_worker_main", BGW_MAXLEN);
+    std::memcpy(worker.bgw_extra, &oid, sizeof(oid));
+    std::memcpy(worker.bgw_extra + sizeof(oid), &generation, sizeof(generation));
+    return pg::guarded([&] {
+        MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
+        bool const registered = RegisterDynamicBackgroundWorker(&worker, &database.handle);
+        MemoryContextSwitchTo(old);
+        return registered;
+    });
+}
+
+void start(Oid oid, Known& database, Clock::time_point now)
+{
+    int index = 0;
+    std::uint64_t generation = 0;
+    {
+        shared::Locked lock;
+        shared::Worker* slot = shared::reserve(oid);
+        if (slot == nullptr)
+            return;
+        index = static_cast<int>(slot - shared::state->workers);
+        generation = slot->generation;
+    }
+    database.startedAt = now;
+    if (startProcess(oid, index, generation, database)) {
+        roomWarned = false;
+        return;
+    }
+    {
+        shared::Locked lock;
+        shared::state->workers[index].state = shared::WorkerState::no_room;
+    }
+    database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
+    if (!roomWarned)
+        ereport(WARNING, (errmsg("twilio: no background worker is free for database %u", oid),
+                          errhint("Raise max_worker_processes and restart the server.")));
+    roomWarned = true;
+}
+
+// Looks at one database; returns whether a worker is on its way there.
+bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
+{
+    using shared::WorkerState;
+    WorkerState seen = WorkerState::none;
+    bool barred = false;
+    {
+        shared::Locked lock;
+        shared::Worker* slot = shared::find(oid);
+        seen = slot == nullptr ? WorkerState::none : slot->state;
+        barred = shared::isBarred(oid);
+        if (seen == WorkerState::absent) {
+            slot->state = WorkerState::none;
+            slot->database = InvalidOid;
+            database = Known{.absent = true};
+        }
+    }
+    switch (seen) {
+    case WorkerState::running:
+    case WorkerState::paused:
+        database.up = true;
+        return false;
+    case WorkerState::absent:
+        return false;
+    case WorkerState::starting: {
+        pid_t pid = 0;
+        bool const lost = database.handle != nullptr
+                              ? GetBackgroundWorkerPid(database.handle, &pid) == BGWH_STOPPED
+                              : now - database.startedAt > startPatience;
+        if (!lost)
+            return true;
+        shared::Locked lock;
+        if (shared::Worker* slot = shared::find(oid); slot != nullptr && slot->state == WorkerState::starting) {
+            slot->state = WorkerState::none;
+            slot->database = InvalidOid;
+            slot->generation++;
+        }
+        died(database, now);
+        return false;
+    }
+    case WorkerState::no_room:
+    case WorkerState::none:
+        break;
+    }
+    if (database.up)
+        died(database, now);
+    if (database.absent || barred || !mayStart || now < database.nextStart)
+        return false;
+    start(oid, database, now);
+    return true;
+}
+
+void attendAll()
+{
+    hearPokes();
+    std::vector<Oid> const databases = connectableDatabases();
+    std::erase_if(known, [&](const auto& item) {
+        return std::find(databases.begin(), databases.end(), item.first) == databases.end();
+    });
+    auto const now = Clock::now();
+    int starting = 0;
+    for (Oid oid : databases)
+        starting += attend(oid, known[oid], now, starting < startsAtOnce) ? 1 : 0;
+}
+
+// Time until something is due here: a delayed start, or the safety poll.
+long waitMillis()
+{
+    auto const now = Clock::now();
+    milliseconds wait = std::chrono::seconds(settings::pollIntervalS);
+    for (const auto& [oid, database] : known) {
+        if (database.absent || database.up)
+            continue;
+        auto const due = std::chrono::duration_cast<milliseconds>(database.nextStart - now);
+        wait = std::min(wait, std::max(due, milliseconds(database.handle != nullptr ? 200 : 50)));
+    }
+    return static_cast<long>(wait.count());
+}
+
+void makeKeyFile()
+{
+    std::string const path = settings::keyFilePath();
+    if (path.empty())
+        return;
+    try {
+        readKeyFile(path);
+    } catch (const KeyFileError& error) {
+        if (error.kind() == KeyFileError::Kind::missing) {
+            createKeyFile(path);
+            ereport(LOG, (errmsg("twilio: created key file \"%s\"", path.c_str()),
+                          errhint("Back it up apart from the database: without it no stored credential can be opened.")));
+        } else {
+            ereport(WARNING, (errmsg("twilio: key file \"%s\" cannot be used", path.c_str()),
+                              errdetail_internal("%s", error.what())));
+        }
+    }
+}
+
+void leave(int, Datum)
+{
+    shared::Locked lock;
+    shared::state->launcherLatch = nullptr;
+    shared::state->launcherPid = 0;
+}
+
+void run()
+{
+    pg::guarded([] {
+        BackgroundWorkerUnblockSignals();
+        BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+        before_shmem_exit(leave, 0);
+    });
+    {
+        shared::Locked lock;
+        shared::state->launcherLatch = MyLatch;
+        shared::state->launcherPid = MyProcPid;
+    }
+    try {
+        makeKeyFile();
+    } catch (const std::exception& problem) {
+        ereport(WARNING, (errmsg("twilio: the key file cannot be created"), errdetail_internal("%s", problem.what())));
+    }
+    std::uint32_t const event = pg::waitEvent("TwilioLauncherMain");
+    while (!ShutdownRequestPending) {
+        attendAll();
+        long const wait = waitMillis();
+        pg::guarded([&] {
+            (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, event);
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+            if (ConfigReloadPending) {
+                ConfigReloadPending = false;
+                ProcessConfigFile(PGC_SIGHUP);
+            }
+        });
+    }
+}
+
+} // namespace
+
+void registerWorker()
+{
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = 1;
+    strlcpy(worker.bgw_name, "pg_twilio launcher", BGW_MAXLEN);
+    strlcpy(worker.bgw_type, "pg_twilio launcher", BGW_MAXLEN);
+    strlcpy(worker.bgw_library_name, "pg_twilio", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, "pg_twilio_launcher_main", BGW_MAXLEN);
+    RegisterBackgroundWorker(&worker);
+}
+
+} // namespace twilio::launcher
+
+void pg_twilio_launcher_main(Datum)
+{
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    twilio::pg::entry([]() -> Datum {
+        twilio::launcher::run();
+        return 0;
+    });
+    // Status 1, because a background worker that ends with 0 is not started again.
+    proc_exit(1);
+}

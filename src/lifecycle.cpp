@@ -1,0 +1,154 @@
+// Hooks in the backends. Scenarios survived:
+//
+//   CREATE EXTENSION, commit      the launcher is poked and starts a worker
+//   CREATE EXTENSION, abort       nothing happens
+//   DROP EXTENSION, in any way    the worker is poked, looks, and leaves
+//   DROP/RENAME/MOVE DATABASE     the worker is sent away first and kept out
+//   CREATE DATABASE TEMPLATE      until the statement's transaction has ended
+//   COMMIT PREPARED               the worker looks for orders
+#include "lifecycle.hpp"
+
+#include "shared.hpp"
+
+namespace twilio::lifecycle {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+ProcessUtility_hook_type previousUtility = nullptr;
+object_access_hook_type previousAccess = nullptr;
+
+struct Pending {
+    bool orders = false;
+    bool extension = false;
+    bool bars = false;
+} pending;
+
+void atEndOfTransaction(XactEvent event, void*)
+{
+    switch (event) {
+    case XACT_EVENT_COMMIT:
+        if (pending.orders)
+            shared::wakeOrders(MyDatabaseId);
+        if (pending.extension)
+            shared::poke(MyDatabaseId);
+        break;
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PREPARE:
+        break;
+    default:
+        return;
+    }
+    if (pending.bars)
+        shared::lift();
+    pending = {};
+}
+
+void onObjectAccess(ObjectAccessType access, Oid classId, Oid objectId, int subId, void* arg)
+{
+    if (previousAccess != nullptr)
+        previousAccess(access, classId, objectId, subId, arg);
+    if (access == OAT_DROP && classId == ExtensionRelationId)
+        pending.extension = true;
+}
+
+// Sends the worker of a database away, if the caller has any right to ask.
+void clear(const char* database, bool ownerOnly)
+{
+    if (database == nullptr || shared::state == nullptr || RecoveryInProgress())
+        return;
+    Oid const oid = get_database_oid(database, true);
+    if (!OidIsValid(oid) || oid == MyDatabaseId || (ownerOnly && !pg::ownsDatabase(oid, GetUserId())))
+        return;
+    pending.bars = true;
+    shared::bar(oid, 4s);
+}
+
+const char* templateOf(const CreatedbStmt& statement)
+{
+    ListCell* cell = nullptr;
+    foreach (cell, statement.options) {
+        auto* option = static_cast<DefElem*>(lfirst(cell));
+        if (std::strcmp(option->defname, "template") == 0 && option->arg != nullptr)
+            return defGetString(option);
+    }
+    return "template1";
+}
+
+bool movesTablespace(const AlterDatabaseStmt& statement)
+{
+    ListCell* cell = nullptr;
+    foreach (cell, statement.options)
+        if (std::strcmp(static_cast<DefElem*>(lfirst(cell))->defname, "tablespace") == 0)
+            return true;
+    return false;
+}
+
+void before(Node* statement)
+{
+    switch (nodeTag(statement)) {
+    case T_CreateExtensionStmt:
+    case T_AlterExtensionStmt:
+        pending.extension = true;
+        break;
+    case T_DropdbStmt:
+        clear(reinterpret_cast<DropdbStmt*>(statement)->dbname, true);
+        break;
+    case T_RenameStmt: {
+        auto* rename = reinterpret_cast<RenameStmt*>(statement);
+        if (rename->renameType == OBJECT_DATABASE)
+            clear(rename->subname, true);
+        break;
+    }
+    case T_AlterDatabaseStmt: {
+        auto* alter = reinterpret_cast<AlterDatabaseStmt*>(statement);
+        if (movesTablespace(*alter))
+            clear(alter->dbname, true);
+        break;
+    }
+    case T_CreatedbStmt: {
+        const char* source = templateOf(*reinterpret_cast<CreatedbStmt*>(statement));
+        clear(source, std::strcmp(source, "template1") != 0);
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+bool commitsPrepared(Node* statement)
+{
+    return nodeTag(statement) == T_TransactionStmt &&
+           reinterpret_cast<TransactionStmt*>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+void onUtility(PlannedStmt* planned, const char* query, bool readOnlyTree, ProcessUtilityContext context,
+               ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* receiver,
+               QueryCompletion* completion)
+{
+    bool const wake = commitsPrepared(planned->utilityStmt);
+    before(planned->utilityStmt);
+    (previousUtility != nullptr ? previousUtility : standard_ProcessUtility)(
+        planned, query, readOnlyTree, context, parameters, environment, receiver, completion);
+    if (wake)
+        shared::wakeOrders(MyDatabaseId);
+}
+
+} // namespace
+
+void installHooks()
+{
+    previousUtility = ProcessUtility_hook;
+    ProcessUtility_hook = onUtility;
+    previousAccess = object_access_hook;
+    object_access_hook = onObjectAccess;
+    RegisterXactCallback(atEndOfTransaction, nullptr);
+}
+
+void ordersQueued()
+{
+    pending.orders = true;
+}
+
+} // namespace twilio::lifecycle

@@ -1,0 +1,209 @@
+// Creation of the shared state and the short critical sections on it.
+#include "shared.hpp"
+
+namespace twilio::shared {
+
+State* state = nullptr;
+
+namespace {
+
+shmem_startup_hook_type previousStartup = nullptr;
+
+void create()
+{
+    if (previousStartup != nullptr)
+        previousStartup();
+
+    bool found = false;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    state = static_cast<State*>(ShmemInitStruct("pg_twilio", sizeof(State), &found));
+    if (!found) {
+        std::memset(static_cast<void*>(state), 0, sizeof(State));
+        new (state) State{};
+        state->lock = &GetNamedLWLockTranche("pg_twilio")->lock;
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+void empty(Worker& worker, WorkerState finally)
+{
+    worker.state = finally;
+    worker.pid = 0;
+    worker.latch = nullptr;
+    worker.generation++;
+    worker.askHead = worker.askTail = 0;
+    worker.counters.inFlight = 0;
+    if (finally == WorkerState::none)
+        worker.database = InvalidOid;
+}
+
+void wakeLauncher()
+{
+    if (state->launcherLatch != nullptr)
+        SetLatch(state->launcherLatch);
+}
+
+} // namespace
+
+void request()
+{
+    pg::onShmemRequest([] {
+        RequestAddinShmemSpace(MAXALIGN(sizeof(State)));
+        RequestNamedLWLockTranche("pg_twilio", 1);
+    });
+    previousStartup = shmem_startup_hook;
+    shmem_startup_hook = create;
+}
+
+Worker* find(Oid database)
+{
+    for (Worker& worker : state->workers)
+        if (worker.state != WorkerState::none && worker.database == database)
+            return &worker;
+    return nullptr;
+}
+
+void poke(Oid database)
+{
+    if (state == nullptr)
+        return;
+    Locked lock;
+    if (Worker* worker = find(database); worker != nullptr) {
+        worker->lookAgain = true;
+        if (worker->latch != nullptr)
+            SetLatch(worker->latch);
+    }
+    if (state->pokes < maxPokes)
+        state->poked[state->pokes++] = database;
+    else
+        state->pokedAll = true;
+    wakeLauncher();
+}
+
+void wakeOrders(Oid database)
+{
+    if (state == nullptr)
+        return;
+    Locked lock(LW_SHARED);
+    Worker* worker = find(database);
+    if (worker == nullptr)
+        return;
+    worker->ordersWaiting = true;
+    if (worker->latch != nullptr)
+        SetLatch(worker->latch);
+}
+
+bool isBarred(Oid database)
+{
+    return std::any_of(std::begin(state->bars), std::end(state->bars),
+                       [&](const Bar& bar) { return bar.holder != 0 && bar.database == database; });
+}
+
+void bar(Oid database, std::chrono::milliseconds patience)
+{
+    if (state == nullptr)
+        return;
+    {
+        Locked lock;
+        for (Bar& bar : state->bars) {
+            if (bar.holder != 0)
+                continue;
+            bar = {database, MyProcPid};
+            break;
+        }
+    }
+    auto const deadline = std::chrono::steady_clock::now() + patience;
+    bool told = false;
+    while (std::chrono::steady_clock::now() < deadline) {
+        {
+            Locked lock;
+            Worker* worker = find(database);
+            bool const present = worker != nullptr && (worker->state == WorkerState::starting || worker->pid != 0);
+            if (!present)
+                return;
+            if (worker->pid != 0 && !told)
+                told = kill(worker->pid, SIGTERM) == 0;
+        }
+        CHECK_FOR_INTERRUPTS();
+        pg_usleep(2000);
+    }
+}
+
+void lift()
+{
+    if (state == nullptr)
+        return;
+    Locked lock;
+    bool lifted = false;
+    for (Bar& bar : state->bars)
+        if (bar.holder == MyProcPid) {
+            bar = {};
+            lifted = true;
+        }
+    if (lifted) {
+        state->pokedAll = true;
+        wakeLauncher();
+    }
+}
+
+Worker* reserve(Oid database)
+{
+    Worker* slot = find(database);
+    for (Worker& worker : state->workers)
+        if (slot == nullptr && worker.state == WorkerState::none)
+            slot = &worker;
+    if (slot == nullptr)
+        return nullptr;
+    empty(*slot, WorkerState::starting);
+    slot->database = database;
+    slot->note[0] = '\0';
+    return slot;
+}
+
+Worker* attach(int index, std::uint64_t generation)
+{
+    Locked lock;
+    Worker& worker = state->workers[index];
+    if (worker.generation != generation || worker.state != WorkerState::starting)
+        return nullptr;
+    if (isBarred(worker.database)) {
+        empty(worker, WorkerState::none);
+        wakeLauncher();
+        return nullptr;
+    }
+    worker.state = WorkerState::running;
+    worker.pid = MyProcPid;
+    worker.latch = MyLatch;
+    worker.startedAt = GetCurrentTimestamp();
+    worker.ordersWaiting = true;
+    worker.lookAgain = false;
+    return &worker;
+}
+
+void leave(Worker& worker, WorkerState finally)
+{
+    Locked lock;
+    if (worker.pid != MyProcPid)
+        return;
+    empty(worker, finally);
+    wakeLauncher();
+}
+
+void noteError(Worker& worker, std::string_view text)
+{
+    Locked lock;
+    std::size_t const length = std::min(text.size(), sizeof(worker.lastError) - 1);
+    std::memcpy(worker.lastError, text.data(), length);
+    worker.lastError[length] = '\0';
+    worker.lastErrorAt = GetCurrentTimestamp();
+}
+
+std::optional<dsm_handle> takeAsk(Worker& worker)
+{
+    Locked lock;
+    if (worker.askHead == worker.askTail)
+        return std::nullopt;
+    return worker.asks[worker.askTail++ % askRingSize];
+}
+
+} // namespace twilio::shared

@@ -1,0 +1,104 @@
+// What the processes of this extension share: who works for which database,
+// the asks that wait for it, the pokes for the launcher, and the databases that
+// must be left alone for a moment.
+//
+// Everything here is plain data: no pointer or descriptor of one process. The
+// latch of a PGPROC is the exception; it lives in shared memory itself.
+// Fields are protected by the one lightweight lock unless they are atomic.
+#pragma once
+
+#include "compat.hpp"
+
+namespace twilio::shared {
+
+inline constexpr int maxDatabases = 64;
+inline constexpr int askRingSize = 512;
+inline constexpr int maxBars = 32;
+inline constexpr int maxPokes = 32;
+
+enum class WorkerState {
+    none,     // the slot is free
+    starting, // the launcher has asked the postmaster for a process
+    running,
+    paused,   // runs, but library and SQL do not fit together: see note
+    absent,   // the process found no extension and left
+    no_room,  // max_worker_processes is exhausted
+};
+
+struct Counters {
+    std::atomic<std::uint64_t> asksAnswered, sent, failed, retried, webhooksRefused;
+    std::atomic<std::uint32_t> inFlight;
+};
+
+struct Worker {
+    Oid database;
+    WorkerState state;
+    pid_t pid;
+    Latch* latch;
+    std::uint64_t generation; // grows with every change of process; an ask belongs to one
+    TimestampTz startedAt;
+    std::uint32_t askHead, askTail;
+    dsm_handle asks[askRingSize];
+    char note[160];
+    char lastError[256];
+    TimestampTz lastErrorAt;
+    std::atomic<bool> ordersWaiting; // something was committed to the outbox
+    std::atomic<bool> lookAgain;     // the extension may be gone or changed
+    std::atomic<std::uint32_t> cancellations;
+    Counters counters;
+};
+
+// A database that a DROP, RENAME or copy needs for itself.
+struct Bar {
+    Oid database;
+    pid_t holder;
+};
+
+struct State {
+    LWLock* lock;
+    Latch* launcherLatch;
+    pid_t launcherPid;
+    bool pokedAll; // look at every database again
+    int pokes;
+    Oid poked[maxPokes];
+    Bar bars[maxBars];
+    Worker workers[maxDatabases];
+};
+
+// Null when the library was not preloaded.
+extern State* state;
+
+void request(); // asks for the memory, from _PG_init
+
+class Locked {
+public:
+    explicit Locked(LWLockMode mode = LW_EXCLUSIVE) { LWLockAcquire(state->lock, mode); }
+    ~Locked() { LWLockRelease(state->lock); }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+};
+
+// The slot of a database, or null. The caller holds the lock.
+Worker* find(Oid database);
+
+// For any process.
+void poke(Oid database);      // the extension may have come or gone there
+void wakeOrders(Oid database); // an order was committed
+bool isBarred(Oid database);  // the caller holds the lock
+
+// Keeps workers out of a database until lift(), and waits up to `patience` for
+// the present one to leave.
+void bar(Oid database, std::chrono::milliseconds patience);
+void lift();
+
+// For the launcher.
+Worker* reserve(Oid database); // state starting, a new generation; null when all slots are taken
+
+// For a worker: takes over the slot reserved for it, or returns null when the
+// launcher has given up on it meanwhile or the database is barred.
+Worker* attach(int index, std::uint64_t generation);
+void leave(Worker& worker, WorkerState finally);
+void noteError(Worker& worker, std::string_view text);
+std::optional<dsm_handle> takeAsk(Worker& worker);
+
+} // namespace twilio::shared

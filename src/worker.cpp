@@ -1,0 +1,248 @@
+// The worker of one database: a single loop that never blocks and never holds a
+// transaction while a request is in flight. Scenarios survived:
+//
+//   DROP EXTENSION           poked, looks for the extension, leaves (state absent)
+//   DROP/RENAME DATABASE     SIGTERM from the backend that needs the database
+//   library and SQL differ   state paused, with a note; poked by ALTER EXTENSION
+//   tables locked by a DBA   lock_timeout; the batch waits in memory
+//   idle                     no statement; secrets wiped; only the safety poll wakes it
+#include "ask_desk.hpp"
+#include "audit.hpp"
+#include "guard.hpp"
+#include "http_engine.hpp"
+#include "secrets.hpp"
+#include "settings.hpp"
+#include "shared.hpp"
+
+#include <curl/curl.h>
+#include <malloc.h>
+
+extern "C" {
+PGDLLEXPORT void pg_twilio_worker_main(Datum);
+}
+
+namespace twilio {
+
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+
+// Secrets are wiped when nothing has happened for this long.
+constexpr milliseconds forgetAfter = 2s;
+
+shared::Worker* slot = nullptr;
+
+Options engineOptions()
+{
+    Options options;
+    options.connectTimeout = milliseconds(settings::connectTimeoutMs);
+    options.requestTimeout = milliseconds(settings::requestTimeoutMs);
+    options.maxResponseSize = static_cast<std::size_t>(settings::maxResponseSize);
+    options.caFile = settings::caFile;
+    options.proxy = settings::proxy;
+    options.connectTo = settings::connectTo;
+    options.userAgent = "pg_twilio/" PG_TWILIO_VERSION " (PostgreSQL " PG_MAJORVERSION ") libcurl/" LIBCURL_VERSION;
+    return options;
+}
+
+// libcurl may start resolver threads, which inherit the signal mask: signals
+// must reach the main thread only.
+class SignalsBlocked {
+public:
+    SignalsBlocked()
+    {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &previous_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+private:
+    sigset_t previous_;
+};
+
+class Worker {
+public:
+    explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
+    {
+        set_ = pg::createWaitEventSet(3);
+        pg::guarded([&] {
+            AddWaitEventToSet(set_, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+            AddWaitEventToSet(set_, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+            AddWaitEventToSet(set_, WL_SOCKET_READABLE, engine_.descriptor(), nullptr, nullptr);
+        });
+    }
+
+    void run()
+    {
+        while (!ShutdownRequestPending) {
+            if (shared_.lookAgain.exchange(false) && !look())
+                return;
+            turn();
+            wait();
+        }
+    }
+
+    // False when the extension is not there.
+    bool look();
+
+private:
+    void turn()
+    {
+        {
+            SignalsBlocked const blocked;
+            asks_.admit();
+            engine_.pump();
+        }
+        while (auto reply = engine_.next())
+            asks_.take(*reply);
+        asks_.answer(audit_);
+        shared_.counters.inFlight = static_cast<std::uint32_t>(engine_.inFlight());
+        forgetWhenIdle();
+    }
+
+    bool busy() const { return !asks_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
+
+    void forgetWhenIdle()
+    {
+        auto const now = Clock::now();
+        if (busy()) {
+            idleSince_ = now;
+            forgotten_ = false;
+        } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
+            credentials_.wipe();
+            engine_.forget();
+            malloc_trim(0);
+            forgotten_ = true;
+        }
+    }
+
+    long waitMillis() const
+    {
+        milliseconds wait = std::chrono::seconds(settings::pollIntervalS);
+        if (milliseconds const due = engine_.waitMillis(); due >= 0ms)
+            wait = std::min(wait, due);
+        if (!audit_.empty())
+            wait = std::min<milliseconds>(wait, 500ms);
+        if (!forgotten_)
+            wait = std::min(wait, std::max<milliseconds>(
+                                      1ms, std::chrono::duration_cast<milliseconds>(idleSince_ + forgetAfter -
+                                                                                    Clock::now()) + 1ms));
+        return static_cast<long>(wait.count());
+    }
+
+    void wait()
+    {
+        long const millis = waitMillis();
+        pg::guarded([&] {
+            WaitEvent event;
+            (void)WaitEventSetWait(set_, millis, &event, 1, waitEvent_);
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+        });
+        if (ConfigReloadPending)
+            reload();
+    }
+
+    void reload()
+    {
+        ConfigReloadPending = false;
+        pg::guarded([] { ProcessConfigFile(PGC_SIGHUP); });
+        engine_.configure(engineOptions());
+        asks_.reload();
+    }
+
+    shared::Worker& shared_;
+    HttpEngine engine_;
+    secrets::Cache credentials_;
+    AuditTrail audit_;
+    std::uint64_t lastId_ = 0;
+    AskDesk asks_{engine_, shared_, credentials_, lastId_};
+    WaitEventSet* set_ = nullptr;
+    std::uint32_t waitEvent_ = pg::waitEvent("TwilioWorkerMain");
+    TimePoint idleSince_ = Clock::now();
+    bool forgotten_ = false;
+};
+
+bool Worker::look()
+{
+    pg::Transaction transaction("pg_twilio: looking for the extension");
+    if (!transaction.lockExtension())
+        return false;
+    bool const fits = pg::guarded([] {
+        if (SPI_execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_twilio'", true, 1) !=
+                SPI_OK_SELECT || SPI_processed != 1)
+            elog(ERROR, "pg_extension could not be read");
+        const char* version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        return std::strcmp(version, PG_TWILIO_VERSION) == 0;
+    });
+    transaction.commit();
+    shared::Locked lock;
+    shared_.state = fits ? shared::WorkerState::running : shared::WorkerState::paused;
+    strlcpy(shared_.note, fits ? "" : "The library is version " PG_TWILIO_VERSION ", the extension's SQL is another.",
+            sizeof(shared_.note));
+    return true;
+}
+
+void leaveSlot(int, Datum)
+{
+    if (slot != nullptr)
+        shared::leave(*slot, shared::WorkerState::none);
+}
+
+void connect(Oid database)
+{
+    pg::guarded([&] {
+        BackgroundWorkerUnblockSignals();
+        BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+        before_shmem_exit(leaveSlot, 0);
+        for (auto [name, value] : {std::pair("search_path", "pg_catalog, pg_temp"), {"lock_timeout", "1s"},
+                                   {"default_transaction_read_only", "off"}, {"statement_timeout", "0"},
+                                   {"default_transaction_isolation", "read committed"},
+                                   {"idle_in_transaction_session_timeout", "0"}, {"row_security", "on"},
+                                   {"session_replication_role", "origin"}, {"jit", "off"}})
+            SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+    });
+}
+
+void run(int index)
+{
+    Oid database = InvalidOid;
+    std::uint64_t generation = 0;
+    std::memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
+    std::memcpy(&generation, MyBgworkerEntry->bgw_extra + sizeof(database), sizeof(generation));
+    connect(database);
+    slot = shared::attach(index, generation);
+    if (slot == nullptr)
+        return;
+
+    // Freed memory is overwritten: curl, OpenSSL and nghttp2 do not wipe what
+    // they give back, and an idle worker must not hold a token.
+    mallopt(M_PERTURB, 0x5a);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    Worker worker(*slot);
+    if (worker.look())
+        worker.run();
+    if (!ShutdownRequestPending)
+        shared::leave(*slot, shared::WorkerState::absent);
+    // The process ends here: sockets close with it, faster than one by one.
+    proc_exit(0);
+}
+
+} // namespace
+
+} // namespace twilio
+
+void pg_twilio_worker_main(Datum index)
+{
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    twilio::pg::entry([&]() -> Datum {
+        twilio::run(DatumGetInt32(index));
+        return 0;
+    });
+    proc_exit(0);
+}
