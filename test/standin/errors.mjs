@@ -48,6 +48,7 @@ const ERRORS = {
   21623: [400, 'Number of media files exceeds allowed limit'],
   21624: [400, 'The ValidityPeriod is invalid'],
   21705: [400, 'The Messaging Service Sid is invalid'],
+  32018: [400, 'Twiml is longer than 4000 characters'],
   30400: [400, 'Invalid parameters for message update'],
   30409: [409, 'Message cannot be canceled because it is no longer in a cancelable state'],
 };

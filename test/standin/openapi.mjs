@@ -58,9 +58,13 @@ function answerString(schema) {
   return schema.nullable || schema.pattern ? allowNull(made) : made;
 }
 
+// A member of a member: there the documents do not say what may be null, but their examples show it.
+const NESTED = /^\/[a-z_]+\/[a-z_]+/;
+
 // Turns the schema of an answer into one that demands every documented member and no other.
 export function answerSchema(document, given, where = '') {
-  const schema = resolve(document, given);
+  let schema = resolve(document, given);
+  if (NESTED.test(where)) schema = { ...schema, nullable: true };
   if (schema.type === 'array') {
     const made = { type: 'array', items: answerSchema(document, schema.items, where) };
     return schema.nullable || /errors$/.test(where) ? allowNull(made) : made;

@@ -9,8 +9,12 @@ import { Ledger } from './ledger.mjs';
 import { Misbehaviours } from './misbehaviour.mjs';
 import { Router } from './router.mjs';
 import { addAccountRoutes } from './resources/account.mjs';
+import { addCallRoutes } from './resources/calls.mjs';
+import { addLookupRoutes } from './resources/lookups.mjs';
 import { addMessageRoutes } from './resources/messages.mjs';
 import { addNumberRoutes } from './resources/numbers.mjs';
+import { addPortingRoutes } from './resources/porting.mjs';
+import { addReportRoutes } from './resources/reports.mjs';
 
 export class World {
   constructor({ callbackTo, validate = true } = {}) {
@@ -23,9 +27,7 @@ export class World {
     this.router = new Router();
     this.faults = [];
     this.front = new Front(this);
-    addAccountRoutes(this.router);
-    addNumberRoutes(this.router);
-    addMessageRoutes(this.router);
+    for (const add of [addMessageRoutes, addCallRoutes, addAccountRoutes, addNumberRoutes, addReportRoutes, addLookupRoutes, addPortingRoutes]) add(this.router);
   }
 
   // Forgets everything but the configuration: as started anew.
