@@ -1,0 +1,100 @@
+-- Armed or not: messages leave only the cluster and the database where they are meant to. The arming is a row, so it
+-- travels with a dump and says there that this is a copy; nothing is sent from it until an administrator arms it.
+-- A copy of the data directory carries the system identifier with it and cannot be told apart.
+
+CREATE TABLE twilio_private.arming (
+    singleton boolean PRIMARY KEY DEFAULT true,
+    armed boolean NOT NULL,
+    system_identifier bigint NOT NULL,
+    database_oid oid NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    by text NOT NULL,
+    CONSTRAINT there_is_one_row CHECK (singleton)
+);
+COMMENT ON TABLE twilio_private.arming IS
+    'Where sending was last armed or disarmed; one row, none before the first token was stored.';
+COMMENT ON COLUMN twilio_private.arming.singleton IS 'Always true: there is one row.';
+COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was armed or disarmed.';
+COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where that was done.';
+COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where that was done.';
+COMMENT ON COLUMN twilio_private.arming.at IS 'When that was done.';
+COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did it.';
+ALTER TABLE twilio_private.arming ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('twilio_private.arming', '');
+
+CREATE FUNCTION twilio_private.set_arming(armed boolean, only_first boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, by)
+    SELECT set_arming.armed, c.system_identifier, d.oid, twilio_private.actor()
+    FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()
+    ON CONFLICT (singleton) DO UPDATE
+    SET armed = excluded.armed, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+        at = excluded.at, by = excluded.by
+    WHERE NOT only_first;
+    IF FOUND THEN
+        PERFORM twilio_private.audit(NULL, CASE WHEN set_arming.armed THEN 'arm' ELSE 'disarm' END, current_database());
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.set_arming(boolean, boolean) IS
+    'Arms or disarms this database; with only_first it does nothing where that was done before, here or before a restore.';
+REVOKE ALL ON FUNCTION twilio_private.set_arming(boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.arm_first() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM twilio_private.arming) THEN
+        PERFORM twilio_private.set_arming(true, only_first => true);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.arm_first() IS 'Arms this database when its first token is stored.';
+REVOKE ALL ON FUNCTION twilio_private.arm_first() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.armed() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM twilio_private.arming a, pg_control_system() c, pg_database d
+        WHERE a.armed AND a.system_identifier = c.system_identifier
+          AND d.datname = current_database() AND a.database_oid = d.oid);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.armed() IS 'Whether orders may be sent from this database.';
+REVOKE ALL ON FUNCTION twilio_private.armed() FROM PUBLIC;
+
+-- SECURITY DEFINER: an administrator may arm and disarm, but not write the table.
+CREATE FUNCTION @extschema@.twilio_arm() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.set_arming(true);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_arm() IS
+    'Allows this database to send what is queued, for instance after a restore that is meant to replace the original.
+For administrators. twilio_status shows whether it is armed.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_arm() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_arm() TO twilio_admin;
+
+-- SECURITY DEFINER: as twilio_arm().
+CREATE FUNCTION @extschema@.twilio_disarm() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.set_arming(false);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_disarm() IS
+    'Keeps this database from sending: what is ordered waits until twilio_arm(). For administrators.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_disarm() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_disarm() TO twilio_admin;

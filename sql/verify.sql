@@ -1,0 +1,208 @@
+-- twilio_verify(): do the stored credentials work? And what every synchronous question to a user's account needs.
+
+CREATE FUNCTION twilio_private.require_settings(user_id uuid) RETURNS @extschema@.twilio_settings
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settings @extschema@.twilio_settings;
+BEGIN
+    SELECT * INTO settings FROM @extschema@.twilio_settings s WHERE s.user_id = require_settings.user_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'Settings not found'
+            USING ERRCODE = 'PT404',
+                  DETAIL = 'No Twilio account is configured for the current user.',
+                  HINT = 'Configure it first: INSERT INTO twilio_settings (account_sid, auth_token) VALUES (…).';
+    END IF;
+    RETURN settings;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_settings(uuid) IS 'Returns the user''s settings, or fails with PT404.';
+REVOKE ALL ON FUNCTION twilio_private.require_settings(uuid) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.ask_account(
+    user_id uuid, action text, method text, host text, path text, form text DEFAULT NULL,
+    counted boolean DEFAULT true, deadline timestamptz DEFAULT NULL, credential text DEFAULT 'any',
+    OUT http_status int, OUT error_code int, OUT error_message text, OUT body jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settings @extschema@.twilio_settings := twilio_private.require_settings(ask_account.user_id);
+    wanted text := CASE credential
+        WHEN 'any' THEN CASE WHEN settings.api_key_sid IS NULL THEN 'auth_token' ELSE 'api_key_secret' END
+        ELSE credential
+    END;
+    secret twilio_private.credential;
+BEGIN
+    SELECT * INTO secret FROM twilio_private.credential c WHERE c.user_id = ask_account.user_id AND c.kind = wanted;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no Twilio credential is stored'
+            USING ERRCODE = 'PT409',
+                  DETAIL = 'The settings are there, but the secret is not: they were restored without it.',
+                  HINT = 'Enter the Auth Token (and the API key, if there is one) again.';
+    END IF;
+    SELECT a.http_status, a.error_code, a.error_message, a.body
+    INTO ask_account.http_status, ask_account.error_code, ask_account.error_message, ask_account.body
+    FROM twilio_private.ask(
+        ask_account.user_id, action, settings.account_sid,
+        CASE wanted WHEN 'auth_token' THEN settings.account_sid ELSE settings.api_key_sid END,
+        wanted, secret.key_id, secret.sealed, method, host, replace(path, '{AccountSid}', settings.account_sid), form, counted, deadline) a;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.ask_account(uuid, text, text, text, text, text, boolean, timestamptz, text) IS
+    'Asks Twilio one question with the user''s account; {AccountSid} in the path is filled in.
+credential: auth_token, api_key_secret, or any: the API key where there is one, else the token.';
+REVOKE ALL ON FUNCTION twilio_private.ask_account(uuid, text, text, text, text, text, boolean, timestamptz, text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.refusal(http_status int, error_code int, error_message text, api_key boolean DEFAULT false)
+RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN error_code = 20003 AND api_key THEN
+            'Twilio does not accept the API key: its SID or secret is wrong, it was deleted or lacks the permission, or the account is suspended.'
+        WHEN error_code = 20003 OR (error_code IS NULL AND http_status = 401) THEN
+            'Twilio does not accept the credentials: the Account SID or the Auth Token is wrong, or the account is suspended.'
+        WHEN error_code = 20403 THEN 'Twilio forbids this account to use its API: it is usually suspended or closed.'
+        WHEN error_code IN (20005, 10001) THEN 'The Twilio account is not active: see the notices at https://console.twilio.com.'
+        WHEN error_code IN (20006, 20010) THEN 'Twilio denies this account the access.'
+        WHEN error_code = 20008 THEN 'These are test credentials; enter the live Account SID and Auth Token.'
+        WHEN error_code = 20404 THEN 'Twilio does not know this Account SID.'
+        ELSE 'Twilio refused the request' || coalesce(': ' || nullif(btrim(left(error_message, 500), '. '), ''), '') || '.'
+    END || CASE WHEN error_code IS NULL THEN format(' (HTTP status %s)', http_status) ELSE format(' (error %s)', error_code) END
+$$;
+COMMENT ON FUNCTION twilio_private.refusal(int, int, text, boolean) IS
+    'A plain sentence, with Twilio''s code, for an answer with status 4xx.';
+REVOKE ALL ON FUNCTION twilio_private.refusal(int, int, text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.refuse_answer(expected text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'Twilio gave an unusable answer'
+        USING ERRCODE = 'PT502',
+              DETAIL = format('Expected %s.', expected),
+              HINT = 'Try again. If it lasts, look at https://status.twilio.com and at what stands between this server and Twilio.';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_answer(text) IS 'Fails with PT502: the answer is JSON but not what was asked for.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_answer(text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.credential_stamp(user_id uuid) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_array(s.account_sid, s.api_key_sid,
+        (SELECT jsonb_agg(c.updated_at ORDER BY c.kind) FROM twilio_private.credential c WHERE c.user_id = s.user_id))
+    FROM @extschema@.twilio_settings s WHERE s.user_id = credential_stamp.user_id
+$$;
+COMMENT ON FUNCTION twilio_private.credential_stamp(uuid) IS
+    'A value that changes when the user''s SIDs or secrets do, but not when they are sealed anew.';
+REVOKE ALL ON FUNCTION twilio_private.credential_stamp(uuid) FROM PUBLIC;
+
+-- Locks the settings for the rest of the transaction. What Twilio said belongs to the credentials it was asked with.
+CREATE FUNCTION twilio_private.require_unchanged(user_id uuid, stamp jsonb) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = require_unchanged.user_id FOR NO KEY UPDATE;
+    IF twilio_private.credential_stamp(require_unchanged.user_id) IS DISTINCT FROM stamp THEN
+        RAISE serialization_failure;
+    END IF;
+EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'Account SID, token or API key were changed while Twilio was asked.',
+              HINT = 'Ask again.';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_unchanged(uuid, jsonb) IS
+    'Locks the user''s settings and fails with PT409 if the credentials differ from those of the stamp.';
+REVOKE ALL ON FUNCTION twilio_private.require_unchanged(uuid, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.record_verification(
+    user_id uuid, verified boolean, account_name text, account_status text, account_type text, message text, checked_at timestamptz
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO twilio_private.verification_permit VALUES (record_verification.user_id);
+    UPDATE @extschema@.twilio_settings s
+    SET is_verified = verified,
+        last_verified_at = CASE WHEN verified THEN checked_at ELSE s.last_verified_at END,
+        account_name = coalesce(record_verification.account_name, s.account_name),
+        account_status = record_verification.account_status,
+        account_type = coalesce(record_verification.account_type, s.account_type),
+        verification_error = CASE WHEN NOT verified THEN message END
+    WHERE s.user_id = record_verification.user_id;
+    DELETE FROM twilio_private.verification_permit p WHERE p.user_id = record_verification.user_id;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.record_verification(uuid, boolean, text, text, text, text, timestamptz) IS
+    'Writes into the user''s settings what Twilio thinks of the credentials.';
+REVOKE ALL ON FUNCTION twilio_private.record_verification(uuid, boolean, text, text, text, text, timestamptz) FROM PUBLIC;
+
+-- SECURITY DEFINER: reads the sealed credential and writes the read-only columns, for the current user alone.
+CREATE FUNCTION @extschema@.twilio_verify(
+    OUT verified boolean, OUT account_sid text, OUT account_name text, OUT account_status text, OUT account_type text,
+    OUT error_code int, OUT message text, OUT checked_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    user_id CONSTANT uuid := twilio_private.require_user();
+    settings CONSTANT @extschema@.twilio_settings := twilio_private.require_settings(user_id);
+    stamp CONSTANT jsonb := twilio_private.credential_stamp(user_id);
+    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
+    answer record;
+BEGIN
+    account_sid := settings.account_sid;
+    answer := twilio_private.ask_account(user_id, 'verify', 'GET', 'api.twilio.com', '/2010-04-01/Accounts/{AccountSid}.json',
+                                         deadline => deadline, credential => 'auth_token');
+    verified := answer.http_status < 300;
+    IF verified THEN
+        IF lower(answer.body ->> 'sid') IS DISTINCT FROM lower(account_sid) THEN
+            PERFORM twilio_private.refuse_answer('the account that was asked for');
+        END IF;
+        account_name := answer.body ->> 'friendly_name';
+        account_status := answer.body ->> 'status';
+        account_type := answer.body ->> 'type';
+        IF account_status IS DISTINCT FROM 'active' THEN
+            verified := false;
+            message := format('The Twilio account is not active; its status is %s.', coalesce(account_status, 'unknown'));
+        END IF;
+    ELSE
+        error_code := answer.error_code;
+        message := twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message);
+    END IF;
+
+    IF verified AND settings.api_key_sid IS NOT NULL THEN
+        answer := twilio_private.ask_account(user_id, 'verify', 'GET', 'api.twilio.com',
+                                             '/2010-04-01/Accounts/{AccountSid}/IncomingPhoneNumbers.json?PageSize=1',
+                                             counted => false, deadline => deadline, credential => 'api_key_secret');
+        IF answer.http_status >= 300 THEN
+            verified := false;
+            error_code := answer.error_code;
+            message := twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message, api_key => true);
+        END IF;
+    END IF;
+
+    IF verified THEN
+        message := 'Twilio accepted the credentials.';
+    END IF;
+    checked_at := clock_timestamp();
+    PERFORM twilio_private.require_unchanged(user_id, stamp);
+    PERFORM twilio_private.record_verification(user_id, verified, account_name, account_status, account_type, message, checked_at);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_verify() IS
+    'Asks Twilio whether the stored credentials work, and records the answer in twilio_settings.
+Wrong credentials or a suspended account are an answer: verified is false, error_code and message say why.
+If Twilio cannot be reached it fails (PT502, PT504, PT429) and nothing changes. Without settings: PT404.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_verify() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_verify() TO twilio_user;
