@@ -56,17 +56,19 @@ BEGIN
                   DETAIL = 'The statement sets is_default on several numbers of one user.',
                   HINT = 'Set is_default on one of them.';
     END IF;
-    UPDATE @extschema@.twilio_numbers other SET is_default = false
-    FROM new_rows n JOIN old_rows o ON o.user_id = n.user_id AND o.sid = n.sid
-    WHERE n.is_default AND NOT o.is_default
-      AND other.user_id = n.user_id AND other.sid <> n.sid AND other.is_default;
+    -- The UPDATE fires this trigger again, which then finds nothing to do.
+    IF EXISTS (SELECT FROM new_rows n WHERE n.is_default) THEN
+        UPDATE @extschema@.twilio_numbers other SET is_default = false
+        FROM new_rows n
+        WHERE n.is_default AND other.user_id = n.user_id AND other.sid <> n.sid AND other.is_default;
+    END IF;
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.keep_one_default() IS 'Clears is_default on a user''s other numbers when one is made the default.';
 REVOKE ALL ON FUNCTION twilio_private.keep_one_default() FROM PUBLIC;
 CREATE TRIGGER keep_one_default AFTER UPDATE ON @extschema@.twilio_numbers
-    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.keep_one_default();
 
 -- SECURITY DEFINER: a user may not delete numbers.

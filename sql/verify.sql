@@ -62,15 +62,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN error_code = 20003 AND api_key THEN
-            'Twilio does not accept the API key: its SID or secret is wrong, it was deleted or lacks the permission, or the account is suspended.'
+            'Twilio does not accept the API key: its SID or secret is wrong, it was deleted or lacks the permission, or the account is suspended'
         WHEN error_code = 20003 OR (error_code IS NULL AND http_status = 401) THEN
-            'Twilio does not accept the credentials: the Account SID or the Auth Token is wrong, or the account is suspended.'
-        WHEN error_code = 20403 THEN 'Twilio forbids this account to use its API: it is usually suspended or closed.'
-        WHEN error_code IN (20005, 10001) THEN 'The Twilio account is not active: see the notices at https://console.twilio.com.'
-        WHEN error_code IN (20006, 20010) THEN 'Twilio denies this account the access.'
-        WHEN error_code = 20008 THEN 'These are test credentials; enter the live Account SID and Auth Token.'
-        WHEN error_code = 20404 THEN 'Twilio does not know this Account SID.'
-        ELSE 'Twilio refused the request' || coalesce(': ' || nullif(btrim(left(error_message, 500), '. '), ''), '') || '.'
+            'Twilio does not accept the credentials: the Account SID or the Auth Token is wrong, or the account is suspended'
+        WHEN error_code = 20403 THEN 'Twilio forbids this account to use its API: it is usually suspended or closed'
+        WHEN error_code IN (20005, 10001) THEN 'The Twilio account is not active: see the notices at https://console.twilio.com'
+        WHEN error_code IN (20006, 20010) THEN 'Twilio denies this account the access'
+        WHEN error_code = 20008 THEN 'These are test credentials; enter the live Account SID and Auth Token'
+        WHEN error_code = 20404 THEN 'Twilio does not know this Account SID'
+        ELSE 'Twilio refused the request' || coalesce(': ' || nullif(btrim(left(error_message, 500), '. '), ''), '') || ''
     END || CASE WHEN error_code IS NULL THEN format(' (HTTP status %s)', http_status) ELSE format(' (error %s)', error_code) END
 $$;
 COMMENT ON FUNCTION twilio_private.refusal(int, int, text, boolean) IS
