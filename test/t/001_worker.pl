@@ -1,0 +1,149 @@
+# The launcher and its workers come, go and come back as databases, extensions and processes do.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 16\n");
+
+# ---- CREATE and DROP EXTENSION ----------------------------------------------------------------
+
+wait_until { launcher_pid($node) } 10, 'the launcher runs';
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_twilio launcher'"),
+	'1', 'there is one launcher');
+wait_for_no_worker($node, 'postgres', 5, 'a database without the extension has no worker');
+
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE');
+wait_for_worker($node, 'postgres', 5, 'create extension starts a worker without a restart');
+
+$node->safe_psql('postgres', 'BEGIN; DROP EXTENSION pg_twilio; ROLLBACK');
+wait_for_worker($node, 'postgres', 5, 'a drop extension that is rolled back leaves a worker');
+
+$node->safe_psql('postgres', 'DROP EXTENSION pg_twilio');
+wait_for_no_worker($node, 'postgres', 5, 'drop extension ends the worker');
+
+$node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION pg_twilio; ROLLBACK');
+wait_for_no_worker($node, 'postgres', 5, 'a create extension that is rolled back starts none');
+
+my $log_before = -s $node->logfile;
+my $cycles = run_sql($node, "DROP EXTENSION IF EXISTS pg_twilio;\n" . "CREATE EXTENSION pg_twilio; DROP EXTENSION pg_twilio;\n" x 50);
+ok($cycles->{ok}, 'create and drop extension work 50 times in a row') or diag($cycles->{error});
+cmp_ok($cycles->{seconds}, '<', 60, '... and none of them waits long for a worker');
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio');
+wait_for_worker($node, 'postgres', 10, 'a worker runs after that');
+my $said = substr(slurp_file($node->logfile), $log_before);
+unlike($said, qr/PANIC|terminated by signal|server process .* was terminated/, 'no process crashed meanwhile');
+
+# ---- several databases ------------------------------------------------------------------------
+
+create_database($node, 'one', 'two', 'three');
+wait_for_worker($node, $_, 5, "database $_ has its worker") for qw(one two three);
+configure($node, $standin, 1, db => 'two');
+is(as_user($node, 1, 'SELECT verified FROM twilio_verify()', db => 'two')->{out}, 't',
+	'a question asked in a database is answered by its worker');
+
+# ---- kills ------------------------------------------------------------------------------------
+
+for my $signal (qw(TERM KILL))
+{
+	my $pid = worker_pid($node, 'one');
+	kill $signal, $pid;
+	wait_until { my $now = eval { worker_pid($node, 'one') }; $now && $now ne $pid } 10,
+	  "a worker killed with SIG$signal is back";
+	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after SIG$signal");
+}
+for my $signal (qw(TERM KILL))
+{
+	my $pid = wait_until { eval { launcher_pid($node) } } 10, 'the launcher runs';
+	kill $signal, $pid;
+	wait_until { my $now = eval { launcher_pid($node) }; $now && $now ne $pid } 10,
+	  "a launcher killed with SIG$signal is back";
+	wait_until { eval { worker_pid($node, 'one') } } 10, '... and so is the worker';
+}
+
+# ---- a busy worker does not block what needs the database for itself ----------------------------
+
+$standin->behave('hang', match => { method => 'GET' });
+configure($node, $standin, $_, db => 'one') for 1 .. 10;
+my @waiting;
+
+sub ask_slowly
+{
+	my ($db) = @_;
+	for my $n (1 .. 10)
+	{
+		my $session = connect_session($node, db => $db, user => $n);
+		$session->send("SET twilio.ask_timeout = '60s'; SELECT verified FROM twilio_verify()");
+		push @waiting, $session;
+	}
+	wait_until { $standin->stats->{in_flight} >= 10 } 15, "ten slow questions are open in $db";
+	return;
+}
+
+sub end_sessions
+{
+	kill TERM => map { $_->pid } @waiting;
+	$_->quit for @waiting;
+	@waiting = ();
+	return;
+}
+
+ask_slowly('one');
+my $forced = run_sql($node, 'DROP DATABASE one WITH (FORCE)', db => 'template1');
+ok($forced->{ok}, 'drop database with force succeeds while questions are open') or diag($forced->{error});
+cmp_ok($forced->{seconds}, '<', 5, '... within 5 s');
+end_sessions();
+
+configure($node, $standin, $_, db => 'three') for 1 .. 10;
+ask_slowly('three');
+end_sessions();    # the sessions end; the worker may still be busy with their requests
+for my $case (
+	[ 'CREATE DATABASE copy TEMPLATE three', 'use as a template' ],
+	[ 'ALTER DATABASE three RENAME TO renamed', 'rename database' ],
+	[ 'DROP DATABASE renamed', 'drop database' ])
+{
+	my ($statement, $what) = @$case;
+	# Sessions that were terminated need a moment to be gone; that is not the worker's doing.
+	$node->poll_query_until('template1',
+		"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname IN ('three', 'renamed')");
+	my $done = run_sql($node, $statement, db => 'template1');
+	ok($done->{ok}, "$what is not blocked by the worker") or diag($done->{error});
+	cmp_ok($done->{seconds}, '<', 5, '... for more than 5 s');
+	wait_for_worker($node, 'renamed', 10, 'the renamed database has a worker') if $statement =~ /RENAME/;
+}
+wait_for_worker($node, 'copy', 10, 'the copy of a database with the extension has a worker');
+
+$standin->calm;
+my $aborted = run_sql($node, 'DROP DATABASE nowhere_to_be_found', db => 'template1');
+is($aborted->{state}, '3D000', 'a drop database that fails fails as it always did');
+my $in_use = connect_session($node, db => 'copy');
+is(run_sql($node, 'DROP DATABASE copy', db => 'template1')->{state}, '55006', 'a session still keeps its database from being dropped');
+wait_for_worker($node, 'copy', 10, '... and the worker is back after that');
+$in_use->quit;
+
+# ---- shutdown ---------------------------------------------------------------------------------
+
+$standin->behave('hang', match => { method => 'GET' });
+configure($node, $standin, $_, db => 'two') for 2 .. 10;
+ask_slowly('two');
+cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, 'fast shutdown takes less than 10 s with questions open');
+$_->quit for @waiting;
+$standin->calm;
+$node->start;
+wait_for_worker($node, 'two', 10, 'workers are back after a restart');
+
+# ---- no room ----------------------------------------------------------------------------------
+
+$node->append_conf('postgresql.conf', 'max_worker_processes = 3');
+$node->restart;
+my $offset = -s $node->logfile;
+create_database($node, map { "crowd$_" } 1 .. 3);
+wait_until { slurp_file($node->logfile, $offset) =~ /no background worker is free.*?HINT:.*?max_worker_processes/s } 10,
+  'a database without a free worker slot is named in a warning, with the setting to raise';
+is(scalar(() = slurp_file($node->logfile) =~ /no background worker is free/g), 1, '... said once');
+
+TwilioTest::finish();

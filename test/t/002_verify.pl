@@ -1,0 +1,168 @@
+# twilio_verify() and twilio_phone_numbers(): every way in which Twilio may answer, or not.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, conf => "twilio.api_rate_limit = 0\ntwilio.connect_timeout = 2s\n");
+wait_for_worker($node);
+
+my $verify = 'SELECT verified, account_status, account_type, error_code FROM twilio_verify()';
+
+sub settings
+{
+	my ($n, $columns) = @_;
+	return as_user($node, $n, "SELECT $columns FROM twilio_settings")->{out};
+}
+
+sub last_audit
+{
+	my ($n, $columns) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT $columns FROM twilio_audit_log WHERE user_id = '" . user_id($n) . "' ORDER BY id DESC LIMIT 1");
+}
+
+# ---- answers ----------------------------------------------------------------------------------
+
+configure($node, $standin, 1, friendly_name => 'Good & Sons');
+is(as_user($node, 1, $verify)->{out}, 't|active|Full|', 'a good account is verified');
+is(settings(1, 'is_verified, account_name, account_status, account_type, verification_error, last_verified_at > now() - interval \'1 minute\''),
+	't|Good & Sons|active|Full||t', '... and its settings say so');
+is(last_audit(1, 'action, outcome, http_status, actor, twilio_request_id ~ \'^RQ\', duration_ms IS NOT NULL'),
+	'verify|ok|200|twilio_user|t|t', '... and the audit log has the request');
+
+configure($node, $standin, 2, type => 'Trial');
+is(as_user($node, 2, $verify)->{out}, 't|active|Trial|', 'a trial account is verified, and called a trial');
+
+my $n = 10;
+for my $case (
+	[ 'a suspended account that refuses',      { status => 'suspended' },                               qr/^f\|.*\|20003$/ ],
+	[ 'a suspended account that can be read',  { status => 'suspended', suspended_as => 'readable' },   qr/^f\|suspended\|Full\|$/ ],
+	[ 'a closed account that can be read',     { status => 'closed', suspended_as => 'readable' },      qr/^f\|closed\|Full\|$/ ],
+	[ 'an account answered with 20403',        { status => 'suspended', suspended_as => 20403 },        qr/^f\|.*\|20403$/ ],
+	[ 'an account answered with 20005',        { status => 'suspended', suspended_as => 20005 },        qr/^f\|.*\|20005$/ ],
+	[ 'an account answered with 10001',        { status => 'suspended', suspended_as => 10001 },        qr/^f\|.*\|10001$/ ],
+	[ 'a wrong token',                         { token => token(99) },                                  qr/^f\|\|\|20003$/ ])
+{
+	my ($what, $account, $expected) = @$case;
+	$n++;
+	configure($node, $standin, $n, %$account);
+	like(as_user($node, $n, $verify)->{out}, $expected, "$what is an answer, not an error");
+	like(settings($n, 'is_verified, verification_error'), qr/^f\|\w.+/, '... recorded with a reason');
+}
+
+configure($node, undef, 20);
+is(as_user($node, 20, $verify)->{out}, 'f|||20003', 'an Account SID that Twilio does not know is an answer');
+
+# A Standard API key may not fetch the account, so the token is tried there and the key on a list.
+configure($node, $standin, 21, keys => [ { sid => 'SK' . '1' x 32, secret => 's' x 32 } ]);
+as_user($node, 21, "UPDATE twilio_settings SET api_key_sid = 'SK" . '1' x 32 . "', api_key_secret = '" . 's' x 32 . "'");
+is(as_user($node, 21, $verify)->{out}, 't|active|Full|', 'a Standard API key that may not fetch the account is verified');
+is($standin->count(account => account_sid(21), user => 'SK' . '1' x 32, path => 'IncomingPhoneNumbers'), 1, '... by one request of its own');
+as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 'x' x 32 . "'");
+is(settings(21, 'is_verified'), 'f', 'changing the secret of a key resets is_verified');
+is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20003', 'a wrong secret of an API key is an answer');
+
+is(as_user($node, 22, 'SELECT * FROM twilio_verify()')->{state}, 'PT404', 'without settings it is PT404');
+is(run_sql($node, 'SELECT * FROM twilio_verify()', role => 'twilio_user')->{state}, '42501', 'without a user it is 42501');
+
+# ---- no answer --------------------------------------------------------------------------------
+
+my $before = settings(1, 't');
+
+sub fails_with
+{
+	my ($state, $outcome, $what, %options) = @_;
+	my $requests = $standin->count(account => account_sid(1));
+	my $result = as_user($node, 1, ($options{before} // '') . 'SELECT * FROM twilio_verify()');
+	is($result->{state}, $state, "$what is $state") or diag($result->{out}, $result->{error});
+	isnt($result->{hint}, '', '... with a hint');
+	is(settings(1, 'is_verified, verification_error'), 't|', '... and changes nothing');
+	is(last_audit(1, 'outcome'), $outcome, "... and the audit log says: $outcome");
+	cmp_ok($result->{seconds}, '<', $options{within} // 8, '... in time');
+	$standin->calm;
+	return $result;
+}
+
+for my $case (
+	[ 'PT429', 'rate limited', 'an answer 429',          429 ],
+	[ 'PT502', 'server error', 'an answer 500',          500 ],
+	[ 'PT502', 'server error', 'an answer 503',          503 ],
+	[ 'PT502', 'server error', 'an HTML page (502)',     'html' ],
+	[ 'PT502', 'broken',       'an HTML page (200)',     'html', status => 200 ],
+	[ 'PT502', 'broken',       'an answer that is cut off', 'truncate' ],
+	[ 'PT502', 'broken',       'half a JSON document',   'bad-json' ],
+	[ 'PT502', 'broken',       'an answer of 10 MB',     'huge' ],
+	[ 'PT502', 'broken',       'a connection that drops', 'drop-before' ])
+{
+	my ($state, $outcome, $what, $action, %order) = @$case;
+	$standin->behave($action, %order);
+	fails_with($state, $outcome, $what);
+}
+
+$standin->behave('hang');
+my $late = fails_with('PT504', 'timeout', 'a Twilio that says nothing', before => "SET twilio.ask_timeout = '1s'; ");
+cmp_ok($late->{seconds}, '<', 2, 'ask_timeout bounds the call');
+
+$standin->listener('closed');
+fails_with('PT502', 'unreachable', 'a Twilio that cannot be reached');
+$standin->listener('open');
+is(as_user($node, 1, $verify)->{out}, 't|active|Full|', 'afterwards it works again');
+
+$node->append_conf('postgresql.conf', "twilio.ca_file = '/etc/ssl/certs/ca-certificates.crt'");
+$node->reload;
+wait_until { as_user($node, 1, 'SELECT * FROM twilio_verify()')->{state} eq 'PT502' } 10,
+  'a certificate that nobody vouches for is PT502';
+$node->append_conf('postgresql.conf', $standin->configuration);
+$node->reload;
+wait_until { as_user($node, 1, $verify)->{out} eq 't|active|Full|' } 10, 'settings are reloaded without a restart';
+
+# ---- transactions -----------------------------------------------------------------------------
+
+my $audited = $node->safe_psql('postgres', 'SELECT count(*) FROM twilio_audit_log WHERE action = \'verify\'');
+as_user($node, 1, 'BEGIN; SELECT verified FROM twilio_verify(); ROLLBACK');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM twilio_audit_log WHERE action = \'verify\''), $audited + 1,
+	'the audit row of a request survives the rollback of the caller');
+
+$standin->account({ sid => account_sid(30), token => token(30) });
+my $at_once = as_user($node, 30, sprintf(
+	"BEGIN; INSERT INTO twilio_settings (account_sid, auth_token) VALUES ('%s', '%s'); SELECT verified FROM twilio_verify(); COMMIT",
+	account_sid(30), token(30)));
+is($at_once->{out}, 't', 'insert and verify work in one transaction');
+is(settings(30, 'is_verified'), 't', '... and both are kept');
+
+my $sent = $standin->stats->{requests};
+is(as_user($node, 1, 'BEGIN READ ONLY; SELECT * FROM twilio_verify()')->{state}, '25006', 'a read-only transaction is refused with 25006');
+is(as_user($node, 1, 'BEGIN READ ONLY; SELECT * FROM twilio_phone_numbers()')->{state}, '25006', '... for the list of numbers too');
+is($standin->stats->{requests}, $sent, '... before any request');
+
+# ---- numbers ----------------------------------------------------------------------------------
+
+configure($node, $standin, 40, numbers => 1200);
+as_user($node, 40, $verify);
+my $numbers = as_user($node, 40, 'SELECT count(*), count(DISTINCT sid), count(DISTINCT phone_number), bool_and(sms) FROM twilio_phone_numbers()');
+is($numbers->{out}, '1200|1200|1200|t', '1,200 numbers are listed, over all pages');
+cmp_ok($numbers->{seconds}, '<', 5, '... within 5 s');
+is(as_user($node, 40, 'SELECT count(*) FROM twilio_numbers')->{out}, '1200', '... and kept in twilio_numbers');
+is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '0', '... where another user sees none of them');
+$standin->change(account_sid(40), numbers => [ '+15005550006' ]);
+is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_phone_numbers()')->{out}, '+15005550006', 'numbers that are gone at Twilio');
+is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+15005550006', '... are gone here too');
+is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'with credentials that Twilio refuses the list is PT409');
+
+# ---- rate limit -------------------------------------------------------------------------------
+
+$node->append_conf('postgresql.conf', 'twilio.api_rate_limit = 3');
+$node->reload;
+configure($node, $standin, 50, numbers => 600);
+configure($node, $standin, 51);
+wait_until { $node->safe_psql('postgres', 'SHOW twilio.api_rate_limit') eq '3' } 5, 'the limit is set';
+my @states = map { as_user($node, 50, 'SELECT count(*) FROM twilio_phone_numbers()')->{state} } 1 .. 4;
+is("@states", '   PT429', 'api_rate_limit refuses the fourth call in a minute, and counts no pages');
+is(as_user($node, 51, $verify)->{out}, 't|active|Full|', '... and leaves other tenants alone');
+
+TwilioTest::finish();

@@ -1,0 +1,150 @@
+# A question that is given up, by whom and why ever, ends at once and leaves nothing behind.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, conf => <<'END');
+twilio.api_rate_limit = 0
+twilio.ask_timeout = 60s
+twilio.request_timeout = 60s
+twilio.max_in_flight = 200
+twilio.user_max_in_flight = 200
+END
+wait_for_worker($node);
+configure($node, $standin, 1);
+is(as_user($node, 1, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'a question is answered');
+
+my $ask = 'SELECT verified FROM twilio_verify()';
+my $good = sub { as_user($node, 1, $ask)->{out} eq 't' };
+
+# What may leak: descriptors of the worker, segments of dynamic shared memory, requests, ring slots.
+sub descriptors { my @open = glob '/proc/' . worker_pid($node) . '/fd/*'; return scalar @open }
+sub segments
+{
+	my @named = glob '/dev/shm/PostgreSQL.*';
+	my $pid = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my $mapped = () = slurp_file('/proc/' . worker_pid($node) . '/maps') =~ m{/dev/shm/PostgreSQL\.}g;
+	return (scalar(@named), $mapped);
+}
+sub resident { return slurp_file('/proc/' . worker_pid($node) . '/status') =~ /^VmRSS:\s+(\d+) kB/m ? $1 : 0 }
+sub in_flight { return $node->safe_psql('postgres', 'SELECT in_flight FROM twilio_private.worker_stats()') }
+
+# ---- one by one -------------------------------------------------------------------------------
+
+$standin->behave('hang');
+my $session = connect_session($node, user => 1);
+
+$session->run("SET statement_timeout = '1s'");
+my $seconds = seconds_taken { $session->run($ask) };
+like($session->error, qr/57014/, 'statement_timeout ends a question');
+cmp_ok($seconds, '<', 1.5, '... in time');
+is($session->run('SET statement_timeout = 0; SELECT 1'), '1', '... and leaves the session usable');
+
+my $asked = $standin->stats->{in_flight};
+$session->send($ask);
+wait_until { $standin->stats->{in_flight} > 0 } 10, 'another question is open';
+$seconds = seconds_taken {
+	$node->safe_psql('template1', 'SELECT pg_cancel_backend(' . $session->pid . ')');
+	$session->result;
+};
+like($session->error, qr/57014/, 'pg_cancel_backend ends a question');
+cmp_ok($seconds, '<', 1.5, '... in time');
+wait_until { $standin->stats->{in_flight} == 0 } 10, '... and its request to Twilio';
+
+$session->send($ask);
+wait_until { $standin->stats->{in_flight} > 0 } 10, 'a third question is open';
+$node->safe_psql('template1', 'SELECT pg_terminate_backend(' . $session->pid . ')');
+wait_until { $standin->stats->{in_flight} == 0 } 10, 'pg_terminate_backend ends the request of a question';
+$session->quit;
+wait_until { in_flight() eq '0' } 10, 'the worker has nothing in flight';
+wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_audit_log WHERE action = 'verify' AND outcome = 'canceled'") eq '3' }
+  10, 'the audit log has the three as canceled';
+
+# ---- the worker dies --------------------------------------------------------------------------
+
+$session = connect_session($node, user => 1);
+$session->send($ask);
+wait_until { $standin->stats->{in_flight} > 0 } 10, 'a question is open';
+my $worker = worker_pid($node);
+$seconds = seconds_taken {
+	$node->safe_psql('template1', "SELECT pg_terminate_backend($worker)");
+	$session->result;
+};
+like($session->error, qr/PT502/, 'a question whose worker is terminated fails with PT502');
+cmp_ok($seconds, '<', 5, '... and does not hang');
+is($session->run('SELECT 1'), '1', '... and leaves the session usable');
+$standin->calm;
+wait_until { $good->() } 10, 'the next worker answers';
+
+$standin->behave('hang');
+$session->send($ask);
+wait_until { $standin->stats->{in_flight} > 0 } 10, 'a question is open';
+kill KILL => worker_pid($node);
+$seconds = seconds_taken { $session->result };
+cmp_ok($seconds, '<', 5, 'a question whose worker is killed does not hang');
+$session->quit;
+$standin->calm;
+wait_until { eval { $good->() } } 20, 'after the restart that PostgreSQL makes, questions are answered';
+
+# ---- a thousand times -------------------------------------------------------------------------
+
+wait_until { in_flight() eq '0' } 10, 'nothing is in flight';
+my @segments = segments();
+my $descriptors = descriptors();
+
+$standin->behave('hang');
+# One session asks 20 times 50 questions; each ends by its statement_timeout, and every other by ask_timeout.
+my @sessions = map { connect_session($node, user => 1) } 1 .. 10;
+my $loop = <<'END';
+DO $$
+BEGIN
+    FOR i IN 1..100 LOOP
+        BEGIN
+            PERFORM set_config('twilio.ask_timeout', (5 + i % 40)::text || 'ms', false);
+            PERFORM twilio_verify();
+        EXCEPTION WHEN SQLSTATE 'PT504' THEN
+            NULL;
+        END;
+    END LOOP;
+END $$
+END
+$_->send($loop) for @sessions;
+$_->result for @sessions;
+is(join('', map { $_->error } @sessions), '', '1,000 questions that time out raise PT504 and nothing else');
+
+# Cancelled from outside, at a random moment.
+for my $round (1 .. 20)
+{
+	$_->send("SET twilio.ask_timeout = '60s'; $ask") for @sessions;
+	$node->safe_psql('template1', 'SELECT pg_sleep(random() * 0.05), pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid IN ('
+		. join(', ', map { $_->pid } @sessions) . ')') for 1 .. 2;
+	# One that was between two statements when it was told is told again.
+	$node->poll_query_until('template1', 'SELECT count(pg_cancel_backend(pid)) = 0 FROM pg_stat_activity WHERE state = \'active\' AND pid IN ('
+		. join(', ', map { $_->pid } @sessions) . ')');
+	$_->result for @sessions;
+}
+$standin->calm;
+wait_until { in_flight() eq '0' } 10, 'after 200 more were cancelled nothing is in flight';
+wait_until { $standin->stats->{in_flight} == 0 } 10, '... and Twilio waits for nobody';
+$_->quit for @sessions;
+
+ok($good->(), 'the worker answers as before');
+wait_until { descriptors() <= $descriptors + 2 } 10, "its descriptors are as many as before ($descriptors)";
+wait_until { my @now = segments(); $now[0] <= $segments[0] && $now[1] <= $segments[1] } 10,
+  "no segment of dynamic shared memory is left (@segments)";
+
+# ---- memory -----------------------------------------------------------------------------------
+
+my $many = 'DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM twilio_verify(); END LOOP; END $$';
+as_user($node, 1, $many, timeout => 120);
+my $warm = resident();
+as_user($node, 1, $many, timeout => 120) for 1 .. 2;
+cmp_ok(resident() - $warm, '<', 1024, '4,000 more questions do not make the worker grow by 1 MB')
+  or diag("from $warm kB to " . resident() . ' kB');
+
+TwilioTest::finish();

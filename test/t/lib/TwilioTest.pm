@@ -1,0 +1,209 @@
+# What the server tests share: clusters with pg_twilio in them, sessions of tenants, waiting, workers.
+#
+# Built on PostgreSQL's own framework. Nothing here sleeps for a fixed time: wait_until() polls a
+# condition and fails the test when its deadline passes.
+package TwilioTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use Test::More;
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC usleep);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use TwilioTest::Standin;
+use TwilioTest::Session;
+
+our @EXPORT = qw(
+  new_cluster create_database connect_session start_standin
+  run_sql as_user configure user_id account_sid token
+  wait_until seconds_taken
+  launcher_pid worker_pid wait_for_worker wait_for_no_worker files_containing
+);
+
+my @standins;
+
+# A stand-in for Twilio that ends with the test.
+sub start_standin
+{
+	my $standin = TwilioTest::Standin->new(@_);
+	push @standins, $standin;
+	return $standin;
+}
+
+# The settings of a server that preloads pg_twilio and finds the stand-in where Twilio would be.
+sub configuration
+{
+	my ($standin) = @_;
+	my $conf = "shared_preload_libraries = 'pg_twilio'\nrestart_after_crash = on\nmax_connections = 100\n";
+	$conf .= $standin->configuration if $standin;
+	return $conf;
+}
+
+# A running cluster whose database `postgres` has the extension.
+#   standin => the stand-in to use, conf => further settings, streaming => 1 for a standby's primary,
+#   extension => 0 to leave the database empty
+sub new_cluster
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(allows_streaming => $options{streaming} ? 1 : 0);
+	$node->append_conf('postgresql.conf', configuration($options{standin}) . ($options{conf} // ''));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE') if $options{extension} // 1;
+	return $node;
+}
+
+sub create_database
+{
+	my ($node, @names) = @_;
+	for my $name (@names)
+	{
+		$node->safe_psql('postgres', "CREATE DATABASE $name");
+		$node->safe_psql($name, 'CREATE EXTENSION pg_twilio CASCADE');
+	}
+	return;
+}
+
+# Names that tests give to their tenants: the n-th user, account and token.
+sub user_id { return sprintf '00000000-0000-7000-8000-%012x', shift }
+sub account_sid { return sprintf 'AC%032x', shift }
+sub token { return sprintf '%032x', 0xfeed0000 + shift }
+
+# Runs SQL in a psql of its own. Returns a hash: out, state ('' or SQLSTATE), message, detail, hint,
+# error (all of stderr), ok, seconds. db, role and user choose who runs it.
+sub run_sql
+{
+	my ($node, $sql, %options) = @_;
+	my $prelude = "\\set VERBOSITY verbose\n";
+	$prelude .= "SET ROLE $options{role};\n" if $options{role};
+	$prelude .= "SET twilio.user_id = '$options{user}';\n" if $options{user};
+	$prelude .= $options{before} . ";\n" if $options{before};
+	my ($out, $error) = ('', '');
+	my $started = clock_gettime(CLOCK_MONOTONIC);
+	my $rc = $node->psql($options{db} // 'postgres', $prelude . $sql, stdout => \$out, stderr => \$error,
+		on_error_stop => 1, timeout => $options{timeout} // 60);
+	my %result = (
+		out => $out,
+		error => $error,
+		ok => $rc == 0,
+		seconds => clock_gettime(CLOCK_MONOTONIC) - $started,
+		state => '', message => '', detail => '', hint => '');
+	@result{qw(state message)} = ($1, $2) if $error =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}): (.*)/;
+	$result{detail} = $1 if $error =~ /^DETAIL:\s+(.*)/m;
+	$result{hint} = $1 if $error =~ /^HINT:\s+(.*)/m;
+	return \%result;
+}
+
+# As a tenant does: with the rights of twilio_user and nothing else.
+sub as_user
+{
+	my ($node, $n, $sql, %options) = @_;
+	return run_sql($node, $sql, role => 'twilio_user', user => user_id($n), %options);
+}
+
+# Makes the n-th account known at the stand-in (with what else %account says) and stores it as the
+# settings of the n-th user.
+sub configure
+{
+	my ($node, $standin, $n, %account) = @_;
+	my $db = delete $account{db};
+	$standin->account({ sid => account_sid($n), token => token($n), %account }) if $standin;
+	my $stored = as_user($node, $n, sprintf(
+		"INSERT INTO twilio_settings (account_sid, auth_token) VALUES ('%s', '%s')", account_sid($n), token($n)),
+		db => $db);
+	BAIL_OUT("settings were not stored: $stored->{error}") unless $stored->{ok};
+	return;
+}
+
+# A session that stays open: see TwilioTest::Session.
+sub connect_session
+{
+	my ($node, %options) = @_;
+	my $session = TwilioTest::Session->new($node, $options{db} // 'postgres');
+	$session->run("SET ROLE $options{role}") if $options{role};
+	$session->run("SET ROLE twilio_user; SET twilio.user_id = '" . user_id($options{user}) . "'") if $options{user};
+	return $session;
+}
+
+# wait_until { condition } SECONDS, 'what is awaited': a test that passes once the condition holds.
+# Returns what the condition returned.
+sub wait_until (&$$)
+{
+	my ($condition, $deadline, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $end = clock_gettime(CLOCK_MONOTONIC) + $deadline;
+	my $found;
+	do
+	{
+		$found = $condition->();
+		if ($found) { pass($what); return $found; }
+		usleep(50_000);
+	} while (clock_gettime(CLOCK_MONOTONIC) < $end);
+	fail("$what (not within $deadline s)");
+	return $found;
+}
+
+sub seconds_taken (&)
+{
+	my ($action) = @_;
+	my $started = clock_gettime(CLOCK_MONOTONIC);
+	$action->();
+	return clock_gettime(CLOCK_MONOTONIC) - $started;
+}
+
+sub launcher_pid
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio launcher'");
+}
+
+# The worker that is ready in a database, '' when there is none. Asked from template1, so that the
+# question keeps no database busy.
+sub worker_pid
+{
+	my ($node, $db) = @_;
+	$db //= 'postgres';
+	return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'pg_twilio worker' AND datname = '$db' AND wait_event IN ('Extension', 'TwilioWorkerMain')");
+}
+
+sub wait_for_worker
+{
+	my ($node, $db, $deadline, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until { worker_pid($node, $db) } $deadline // 10, $what // "a worker runs in $db";
+}
+
+sub wait_for_no_worker
+{
+	my ($node, $db, $deadline, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until { worker_pid($node, $db) eq '' } $deadline // 10, $what // "no worker runs in $db";
+}
+
+# The files below a directory (or the file itself) that contain a string, as it is.
+sub files_containing
+{
+	my ($string, @places) = @_;
+	my ($out, $error);
+	my @files = grep { -e } @places;
+	return () unless @files;
+	PostgreSQL::Test::Utils::run_log([ 'grep', '-rlaF', '-e', $string, @files ], '>', \$out, '2>', \$error);
+	return split /\n/, $out;
+}
+
+# What every test that used a stand-in has promised: nothing it said differs from Twilio's OpenAPI.
+sub finish
+{
+	for my $standin (@standins)
+	{
+		is_deeply($standin->mismatches, [], 'requests and answers are as in the OpenAPI document of Twilio');
+		$standin->stop;
+	}
+	Test::More::done_testing();
+	return;
+}
+
+1;
