@@ -1,6 +1,5 @@
 // Reads the little that the engine itself must know of a JSON answer, without
-// building a tree: a member of the outermost object, whether the value is whole,
-// and where secrets stand. The database parses the rest.
+// building a tree: a member of the outermost object, and where secrets stand. The database parses the rest.
 //
 // Everything here takes any bytes, never throws on them and never recurses.
 #pragma once
@@ -24,9 +23,5 @@ std::optional<long> topLevelInteger(std::string_view json, std::string_view memb
 // however the name is escaped, and also where the text is cut off in the middle.
 // True when there was one.
 bool blankSecrets(std::string& json) noexcept;
-
-// One whole JSON value and nothing after it: brackets match, strings end,
-// commas and colons stand where they must. An answer cut off on its way fails.
-bool looksComplete(std::string_view json) noexcept;
 
 } // namespace twilio

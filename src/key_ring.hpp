@@ -5,7 +5,7 @@
 // to us and be closed to everyone else (0600), or to root and be readable for our
 // group at most (0640), as PostgreSQL wants it of ssl_key_file.
 //
-// No error ever tells what stands in the file.
+// No error ever tells what stands in the file. The files are handled in key_file.cpp.
 #pragma once
 
 #include <stdexcept>
@@ -32,7 +32,6 @@ public:
     bool empty() const { return keys_.empty(); }
 
     bool append(Key key); // false: that id is taken
-    void prepend(Key key);
 
 private:
     std::vector<Key> keys_;
@@ -56,7 +55,9 @@ private:
 
 // Throws malformed; an empty ring is malformed too (line 0).
 KeyRing parseKeyRing(std::string_view text);
-Secret formatKeyRing(const KeyRing& ring);
+
+// The key's line, with its line end.
+Secret formatKey(const Key& key);
 
 // Throws. what() names the path and what is wrong with it.
 KeyRing readKeyFile(const std::string& path);
@@ -64,7 +65,7 @@ KeyRing readKeyFile(const std::string& path);
 // Creates it with one new key. False: there is one already (another process may have been faster).
 bool createKeyFile(const std::string& path);
 
-// Puts a new key first, atomically, and returns its id.
+// Puts a new key first, atomically and safely against others who do the same, and returns its id. Comments stay.
 std::string addKey(const std::string& path);
 
 // 32 bytes of the kernel's randomness under a new id.

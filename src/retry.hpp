@@ -6,7 +6,7 @@
 
 namespace twilio {
 
-// Exponential with full jitter: anything between nothing and 0.5 s, 1 s, 2 s … up
+// Exponential with full jitter: anything between nothing and 1 s, 2 s, 4 s … up
 // to 5 min for attempt 1, 2, 3 … Full jitter, because a tenant's rows are refused
 // together and must not come back together. `random01` is in [0, 1).
 //
