@@ -7,8 +7,10 @@ AS $$
 DECLARE
     current_key CONSTANT text := twilio_private.current_key_id();
     old twilio_private.credential;
-    now_sealed record;
-    previous_sealed record;
+    new_key_id text;
+    new_sealed bytea;
+    new_previous_key_id text;
+    new_previous_sealed bytea;
     resealed bigint := 0;
     unreadable bigint := 0;
     first_error text;
@@ -20,11 +22,13 @@ BEGIN
         FOR NO KEY UPDATE
     LOOP
         BEGIN
-            SELECT * INTO now_sealed FROM twilio_private.reseal(old.user_id, old.kind, old.key_id, old.sealed);
-            previous_sealed := NULL;
-            IF old.previous_sealed IS NOT NULL AND old.previous_until > now() THEN
-                SELECT * INTO previous_sealed
-                FROM twilio_private.reseal(old.user_id, old.kind, old.previous_key_id, old.previous_sealed);
+            SELECT r.key_id, r.sealed INTO new_key_id, new_sealed
+            FROM twilio_private.reseal(old.user_id, old.kind, old.key_id, old.sealed) r;
+            new_previous_key_id := NULL;
+            new_previous_sealed := NULL;
+            IF old.previous_until > now() THEN
+                SELECT r.key_id, r.sealed INTO new_previous_key_id, new_previous_sealed
+                FROM twilio_private.reseal(old.user_id, old.kind, old.previous_key_id, old.previous_sealed) r;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             -- A secret whose key is lost stays as it is, and keeps none of the others back.
@@ -33,11 +37,11 @@ BEGIN
             CONTINUE;
         END;
         UPDATE twilio_private.credential c
-        SET key_id = now_sealed.key_id,
-            sealed = now_sealed.sealed,
-            previous_key_id = previous_sealed.key_id,
-            previous_sealed = previous_sealed.sealed,
-            previous_until = CASE WHEN previous_sealed.sealed IS NOT NULL THEN old.previous_until END
+        SET key_id = new_key_id,
+            sealed = new_sealed,
+            previous_key_id = new_previous_key_id,
+            previous_sealed = new_previous_sealed,
+            previous_until = CASE WHEN new_previous_key_id IS NOT NULL THEN old.previous_until END
         WHERE c.user_id = old.user_id AND c.kind = old.kind;
         resealed := resealed + 1;
     END LOOP;
