@@ -70,11 +70,13 @@ AS $$
         WHEN error_code IN (20006, 20010) THEN 'Twilio denies this account the access'
         WHEN error_code = 20008 THEN 'These are test credentials; enter the live Account SID and Auth Token'
         WHEN error_code = 20404 THEN 'Twilio does not know this Account SID'
-        ELSE 'Twilio refused the request' || coalesce(': ' || nullif(btrim(left(error_message, 500), '. '), ''), '') || ''
-    END || CASE WHEN error_code IS NULL THEN format(' (HTTP status %s)', http_status) ELSE format(' (error %s)', error_code) END
+        ELSE 'Twilio refused the request'
+    END || format(' (%s%s).',
+                  coalesce('error ' || error_code, 'HTTP status ' || http_status),
+                  ': ' || nullif(btrim(left(error_message, 300), ' .'), ''))
 $$;
 COMMENT ON FUNCTION twilio_private.refusal(int, int, text, boolean) IS
-    'A plain sentence, with Twilio''s code, for an answer with status 4xx.';
+    'A plain sentence for an answer with status 4xx, followed by Twilio''s code and own words.';
 REVOKE ALL ON FUNCTION twilio_private.refusal(int, int, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.refuse_answer(expected text) RETURNS void
