@@ -160,3 +160,15 @@ CREATE FUNCTION twilio_private.worker_stats(
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_worker_stats';
 COMMENT ON FUNCTION twilio_private.worker_stats() IS 'How the worker of this database is doing, from shared memory.';
 REVOKE ALL ON FUNCTION twilio_private.worker_stats() FROM PUBLIC;
+
+-- ---- orders --------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.wake_at_commit() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'pg_twilio_wake_at_commit';
+COMMENT ON FUNCTION twilio_private.wake_at_commit() IS 'Statement trigger: the commit of this transaction wakes the worker, once.';
+REVOKE ALL ON FUNCTION twilio_private.wake_at_commit() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.wake_worker() RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_wake_worker';
+COMMENT ON FUNCTION twilio_private.wake_worker() IS 'The commit of this transaction wakes the worker, once.';
+REVOKE ALL ON FUNCTION twilio_private.wake_worker() FROM PUBLIC;

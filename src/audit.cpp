@@ -91,6 +91,12 @@ bool AuditTrail::write()
     }
 }
 
+void AuditTrail::writeWithin(const std::vector<AuditRow>& rows)
+{
+    if (!rows.empty())
+        pg::guarded([&] { record(rows); });
+}
+
 void logRequest(std::string_view method, std::string_view path, const Reply& reply)
 {
     if (!settings::logRequests)

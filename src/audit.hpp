@@ -26,6 +26,9 @@ public:
     // beyond a bound, with one line in the server log.
     bool write();
 
+    // Writes these rows, in a transaction of the caller's.
+    static void writeWithin(const std::vector<AuditRow>& rows);
+
 private:
     std::vector<AuditRow> rows_;
 };

@@ -304,4 +304,20 @@ Datum pg_twilio_worker_stats(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum { return workerRow(fcinfo); });
 }
+
+PG_FUNCTION_INFO_V1(pg_twilio_wake_at_commit);
+Datum pg_twilio_wake_at_commit(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    lifecycle::ordersQueued();
+    return PointerGetDatum(nullptr);
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_wake_worker);
+Datum pg_twilio_wake_worker(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    lifecycle::ordersQueued();
+    PG_RETURN_VOID();
+}
 }

@@ -8,6 +8,7 @@
 //   idle                     no statement; secrets wiped; only the safety poll wakes it
 #include "ask_desk.hpp"
 #include "audit.hpp"
+#include "dispatcher.hpp"
 #include "guard.hpp"
 #include "http_engine.hpp"
 #include "secrets.hpp"
@@ -30,6 +31,7 @@ using std::chrono::milliseconds;
 
 // Secrets are wiped when nothing has happened for this long.
 constexpr milliseconds forgetAfter = 2s;
+constexpr milliseconds lastWords = 500ms;
 
 shared::Worker* slot = nullptr;
 
@@ -78,12 +80,16 @@ public:
 
     void run()
     {
+        orders_.recover();
         while (!ShutdownRequestPending) {
             if (shared_.lookAgain.exchange(false) && !look())
                 return;
+            if (shared_.ordersWaiting.exchange(false))
+                orders_.wake();
             turn();
             wait();
         }
+        finish();
     }
 
     // False when the extension is not there.
@@ -98,13 +104,32 @@ private:
             engine_.pump();
         }
         while (auto reply = engine_.next())
-            asks_.take(*reply);
+            asks_.take(*reply) || orders_.take(*reply);
         asks_.answer(audit_);
+        {
+            SignalsBlocked const blocked;
+            orders_.work(audit_);
+        }
         shared_.counters.inFlight = static_cast<std::uint32_t>(engine_.inFlight());
         forgetWhenIdle();
     }
 
-    bool busy() const { return !asks_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
+    // A short while for what is under way: an order cut off here is in doubt
+    // later. DROP DATABASE and a fast shutdown wait for us, so it is short.
+    void finish()
+    {
+        auto const end = Clock::now() + lastWords;
+        while (engine_.inFlight() > 0 && Clock::now() < end) {
+            SignalsBlocked const blocked;
+            engine_.pump();
+            while (auto reply = engine_.next())
+                asks_.take(*reply) || orders_.take(*reply);
+            pg_usleep(1000);
+        }
+        orders_.stop();
+    }
+
+    bool busy() const { return !asks_.idle() || !orders_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
 
     void forgetWhenIdle()
     {
@@ -125,6 +150,7 @@ private:
         milliseconds wait = std::chrono::seconds(settings::pollIntervalS);
         if (milliseconds const due = engine_.waitMillis(); due >= 0ms)
             wait = std::min(wait, due);
+        wait = std::min(wait, orders_.waitMillis());
         if (!audit_.empty())
             wait = std::min<milliseconds>(wait, 500ms);
         if (!forgotten_)
@@ -153,6 +179,7 @@ private:
         pg::guarded([] { ProcessConfigFile(PGC_SIGHUP); });
         engine_.configure(engineOptions());
         asks_.reload();
+        orders_.reload();
     }
 
     shared::Worker& shared_;
@@ -161,6 +188,7 @@ private:
     AuditTrail audit_;
     std::uint64_t lastId_ = 0;
     AskDesk asks_{engine_, shared_, credentials_, lastId_};
+    Dispatcher orders_{engine_, shared_, credentials_, lastId_};
     WaitEventSet* set_ = nullptr;
     std::uint32_t waitEvent_ = pg::waitEvent("TwilioWorkerMain");
     TimePoint idleSince_ = Clock::now();

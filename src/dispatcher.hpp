@@ -1,0 +1,76 @@
+// Moves orders: claims them for tenants in turn, starts their requests as slots
+// fall free, interprets the replies and records them in batches.
+//
+// The claim is committed before the first byte leaves. Per tenant there is a
+// pace (token bucket), a ceiling of requests in flight that 429 lowers (AIMD),
+// and a turn in the rotation, so a backlog of one tenant delays nobody else.
+// work() runs the only transactions; none is open while the engine is pumped.
+#pragma once
+
+#include <deque>
+
+#include "audit.hpp"
+#include "http_engine.hpp"
+#include "outbox.hpp"
+#include "pacing.hpp"
+#include "secrets.hpp"
+#include "shared.hpp"
+
+namespace twilio {
+
+class Dispatcher {
+public:
+    Dispatcher(HttpEngine& engine, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId);
+    ~Dispatcher();
+    Dispatcher(const Dispatcher&) = delete;
+    Dispatcher& operator=(const Dispatcher&) = delete;
+
+    void recover(); // once, at the start: what a crash has cut off
+    void reload();           // settings have changed
+    void wake();             // orders were committed
+    bool take(Reply& reply); // false: not one of ours
+    void work(AuditTrail& audit); // records, claims and starts what is due
+    void stop(); // gives back what was not started, records what came
+    std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
+    bool idle() const { return inFlight_.empty() && ready_.empty() && results_.empty(); }
+
+private:
+    struct Tenant;
+    struct InFlight;
+
+    Tenant& tenant(const TenantId& user);
+    bool maySend() const;
+    bool wantsToRecord(TimePoint now) const;
+    bool wantsToClaim(TimePoint now) const;
+    void transact(TimePoint now);
+    void recordOneByOne(AuditTrail& audit);
+    void refresh(TimePoint now);
+    void poll(TimePoint now);
+    std::vector<outbox::Share> chooseShares(TimePoint now);
+    std::vector<outbox::Share> deal(TimePoint now);
+    void accept(const std::vector<outbox::Share>& shares, std::vector<outbox::Order> orders);
+    void finish(const outbox::Order& order, const Reply& reply, outbox::Result result);
+    void startReady();
+    void start(outbox::Order&& order);
+    const Secret& openCredential(const outbox::Order& order);
+    std::size_t room() const;
+
+    HttpEngine& engine_;
+    shared::Worker& worker_;
+    secrets::Cache& credentials_;
+    std::uint64_t& lastId_;
+    TenantMap<std::unique_ptr<Tenant>> tenants_;
+    Rotation rotation_; // tenants that may have something due
+    std::deque<outbox::Order> ready_; // claimed and committed, not yet started
+    std::unordered_map<std::uint64_t, InFlight> inFlight_;
+    std::vector<outbox::Result> results_;
+    std::vector<AuditRow> rows_; // for the audit log, one per request
+    bool refreshWanted_ = true;
+    TimePoint refreshNotBefore_{};
+    TimePoint pollAt_;
+    TimePoint nextDue_ = TimePoint::max(); // of orders that wait for their time
+    TimePoint recordBy_{};
+    TimePoint pausedUntil_{}; // after an error of SQL
+};
+
+} // namespace twilio

@@ -1,0 +1,182 @@
+// Plans, arrays and rows of the functions in sql/orders.sql.
+#include "outbox.hpp"
+
+#include "arrays.hpp"
+
+namespace twilio::outbox {
+
+namespace {
+
+using pg::guarded;
+using pg::intOrNull;
+using pg::textOrNull;
+using pg::toArray;
+
+// A statement prepared at its first use and kept for the life of the worker.
+class Statement {
+public:
+    Statement(const char* sql, std::vector<Oid> types) : sql_(sql), types_(std::move(types)) {}
+
+    // To be called inside guarded().
+    void run(Datum* values)
+    {
+        if (plan_ == nullptr) {
+            plan_ = SPI_prepare(sql_, static_cast<int>(types_.size()), types_.data());
+            if (plan_ == nullptr)
+                elog(ERROR, "%s: %s", sql_, SPI_result_code_string(SPI_result));
+            SPI_keepplan(plan_);
+        }
+        if (SPI_execute_plan(plan_, values, nullptr, false, 0) != SPI_OK_SELECT)
+            elog(ERROR, "%s failed", sql_);
+    }
+
+private:
+    const char* sql_;
+    std::vector<Oid> types_;
+    SPIPlanPtr plan_ = nullptr;
+};
+
+// One row of the last result.
+class Row {
+public:
+    explicit Row(std::uint64_t index) : tuple_(SPI_tuptable->vals[index]), descriptor_(SPI_tuptable->tupdesc) {}
+
+    std::optional<Datum> value(int column) const
+    {
+        bool isNull = false;
+        Datum const datum = SPI_getbinval(tuple_, descriptor_, column, &isNull);
+        return isNull ? std::nullopt : std::optional(datum);
+    }
+    std::string string(int column) const
+    {
+        auto const datum = value(column);
+        return datum ? pg::toString(DatumGetTextPP(*datum)) : std::string();
+    }
+    TenantId user(int column) const { return TenantId::from(DatumGetUUIDP(*value(column))->data); }
+
+private:
+    HeapTuple tuple_;
+    TupleDesc descriptor_;
+};
+
+Datum uuidOf(const TenantId& user)
+{
+    auto* uuid = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+    std::memcpy(uuid->data, user.bytes.data(), UUID_LEN);
+    return UUIDPGetDatum(uuid);
+}
+
+std::optional<Datum> timeOrNull(TimestampTz time)
+{
+    return time == 0 ? std::nullopt : std::optional(TimestampTzGetDatum(time));
+}
+
+Order toOrder(const Row& row)
+{
+    Order order;
+    order.id = DatumGetInt64(*row.value(1));
+    order.user = row.user(2);
+    order.kind = row.string(3);
+    order.repeatable = DatumGetBool(*row.value(4));
+    order.ref = *DatumGetUUIDP(*row.value(5));
+    order.attempts = DatumGetInt32(*row.value(6));
+    order.username = row.string(7);
+    order.credentialKind = row.string(8);
+    order.keyId = row.string(9);
+    order.sealed = row.string(10); // a bytea is laid out like a text
+    order.method = row.string(11);
+    order.host = row.string(12);
+    order.path = row.string(13);
+    order.form = row.string(14);
+    return order;
+}
+
+} // namespace
+
+std::vector<WaitingTenant> waitingTenants()
+{
+    static Statement statement("SELECT user_id, next_due, rate_limit_per_second, max_in_flight"
+                               " FROM twilio_private.waiting_tenants()",
+                               {});
+    guarded([] { statement.run(nullptr); });
+    std::vector<WaitingTenant> tenants;
+    for (std::uint64_t i = 0; i < SPI_processed; i++) {
+        Row const row(i);
+        WaitingTenant tenant;
+        tenant.user = row.user(1);
+        tenant.nextDue = DatumGetTimestampTz(*row.value(2));
+        if (auto const rate = row.value(3))
+            tenant.ratePerSecond = DatumGetFloat8(*rate);
+        if (auto const most = row.value(4))
+            tenant.maxInFlight = DatumGetInt32(*most);
+        tenants.push_back(tenant);
+    }
+    return tenants;
+}
+
+std::vector<Order> claim(const std::vector<Share>& shares)
+{
+    static Statement statement("SELECT order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind,"
+                               " key_id, sealed, method, host, path, form FROM twilio_private.claim_orders($1, $2)",
+                               {UUIDARRAYOID, INT4ARRAYOID});
+    guarded([&] {
+        Datum values[] = {
+            toArray(shares, UUIDOID, [](const Share& share) { return std::optional(uuidOf(share.user)); }),
+            toArray(shares, INT4OID, [](const Share& share) { return std::optional(Int32GetDatum(share.count)); }),
+        };
+        statement.run(values);
+    });
+    std::vector<Order> orders;
+    orders.reserve(SPI_processed);
+    for (std::uint64_t i = 0; i < SPI_processed; i++)
+        orders.push_back(toOrder(Row(i)));
+    guarded([] { SPI_freetuptable(SPI_tuptable); });
+    return orders;
+}
+
+void record(const std::vector<Result>& results)
+{
+    static Statement statement("SELECT twilio_private.record_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                               {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+                                TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT4ARRAYOID});
+    guarded([&] {
+        Datum values[] = {
+            toArray(results, INT8OID, [](const Result& r) { return std::optional(Int64GetDatum(r.orderId)); }),
+            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.outcome); }),
+            toArray(results, INT4OID, [](const Result& r) { return intOrNull(r.status); }),
+            toArray(results, INT4OID, [](const Result& r) { return intOrNull(r.errorCode); }),
+            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.errorMessage); }),
+            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.sid); }),
+            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.body); }),
+            toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.retryAt); }),
+            toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.at); }),
+            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.requestId); }),
+            toArray(results, INT4OID, [](const Result& r) { return std::optional(Int32GetDatum(r.durationMs)); }),
+        };
+        statement.run(values);
+    });
+}
+
+std::int64_t recover()
+{
+    static Statement statement("SELECT twilio_private.recover_orders()", {});
+    guarded([] { statement.run(nullptr); });
+    return DatumGetInt64(*Row(0).value(1));
+}
+
+void finishExpired()
+{
+    static Statement statement("SELECT twilio_private.finish_expired()", {});
+    guarded([] { statement.run(nullptr); });
+}
+
+void release(const std::vector<std::int64_t>& orderIds)
+{
+    static Statement statement("SELECT twilio_private.release_orders($1)", {INT8ARRAYOID});
+    guarded([&] {
+        Datum values[] = {toArray(orderIds, INT8OID, [](std::int64_t id) { return std::optional(Int64GetDatum(id)); })};
+        statement.run(values);
+    });
+}
+
+} // namespace twilio::outbox

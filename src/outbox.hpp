@@ -1,0 +1,52 @@
+// The worker's SQL on orders: who waits, claim, record, recover. All of it calls
+// functions of sql/orders.sql inside a Transaction of the caller, and speaks in
+// whole batches.
+#pragma once
+
+#include "guard.hpp"
+#include "pacing.hpp"
+
+namespace twilio::outbox {
+
+struct WaitingTenant {
+    TenantId user;
+    TimestampTz nextDue = 0;
+    std::optional<double> ratePerSecond;
+    std::optional<int> maxInFlight;
+};
+
+struct Share {
+    TenantId user;
+    int count = 0;
+};
+
+struct Order {
+    std::int64_t id = 0;
+    TenantId user;
+    std::string kind;
+    bool repeatable = false;
+    pg_uuid_t ref{};
+    int attempts = 0; // this one included
+    std::string username, credentialKind, keyId, sealed;
+    std::string method, host, path, form;
+};
+
+struct Result {
+    std::int64_t orderId = 0;
+    const char* outcome = ""; // sent, retry, rejected, unknown, expired, account
+    int status = 0;
+    int errorCode = 0;
+    std::string errorMessage, sid, body, requestId;
+    TimestampTz retryAt = 0; // 0: none
+    TimestampTz at = 0;
+    int durationMs = 0;
+};
+
+std::vector<WaitingTenant> waitingTenants();
+std::vector<Order> claim(const std::vector<Share>& shares);
+void record(const std::vector<Result>& results);
+std::int64_t recover();
+void finishExpired();
+void release(const std::vector<std::int64_t>& orderIds);
+
+} // namespace twilio::outbox
