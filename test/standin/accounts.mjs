@@ -1,6 +1,7 @@
 // The accounts the stand-in knows: credentials, phone numbers, opt-outs, and what each account holds.
 
 import { newSid, phoneNumber, seededSid } from './identifiers.mjs';
+import { MessageStore } from './message_store.mjs';
 import { TwilioError } from './errors.mjs';
 
 const SETTABLE = ['token', 'friendly_name', 'type', 'status', 'suspended_as', 'owner_account_sid', 'any_from', 'test', 'balance',
@@ -34,8 +35,7 @@ export class Account {
     this.numbers = new Map();        // phone number → resource
     this.numbersBySid = new Map();
     this.optOuts = new Set();        // "from>to", "*>to" for every sender
-    this.messages = [];              // in order of creation
-    this.messagesBySid = new Map();
+    this.messages = new MessageStore();
     this.calls = [];
     this.callsBySid = new Map();
     this.recordings = [];

@@ -28,7 +28,7 @@ function describe(account) {
     type: account.type,
     numbers: [...account.numbers.keys()],
     keys: [...account.keys.keys()],
-    messages: account.messages.length,
+    messages: account.messages.made,
     opt_outs: [...account.optOuts],
   };
 }
@@ -43,7 +43,7 @@ function stats(world, transport) {
     connections_open: transport.connections.size,
     faults: world.faults,
     accounts: Object.fromEntries([...accounts.bySid.values()].map((account) => [account.sid,
-      { in_flight: account.inFlight, max_in_flight: account.maxInFlight, messages: account.messages.length }])),
+      { in_flight: account.inFlight, max_in_flight: account.maxInFlight, messages: account.messages.made }])),
   };
 }
 
@@ -72,7 +72,7 @@ function need(found, what) {
 function callbackOrder(world, order) {
   const account = need(world.accounts.bySid.get(order.account), 'account');
   if (order.message === undefined) return { account, order: { ...order, url: need(order.url, 'url') } };
-  const message = need(account.messagesBySid.get(order.message), 'message');
+  const message = need(account.messages.get(order.message), 'message');
   const params = [...statusParams(message, { status: order.status, error_code: order.error_code }), ...Object.entries(order.params ?? {})];
   return { account, order: { ...order, url: need(order.url ?? message.callback, 'url'), params } };
 }

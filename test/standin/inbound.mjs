@@ -3,7 +3,6 @@
 
 import { newSid, seededSid } from './identifiers.mjs';
 import { segmentCount } from './segments.mjs';
-import { remember } from './resources/messages.mjs';
 
 const STOP = ['STOP', 'STOPALL', 'UNSUBSCRIBE', 'CANCEL', 'END', 'QUIT'];
 const START = ['START', 'YES', 'UNSTOP'];
@@ -22,9 +21,9 @@ export function receive(account, { from, to, body = '', media = [], url, sid: gi
   const sid = givenSid ?? newSid(files.length > 0 ? 'MM' : 'SM');
   const message = {
     sid, account: account.sid, to, from, pinned: true, body, service: null, media: files, segments: segmentCount(body), direction: 'inbound',
-    created, begins: created, initial: 'received', steps: [], ratedAfter: 0, fixedStatus: 'received', fixedSentAt: created, callback: null,
+    created, begins: created, initial: 'received', steps: [], ratedAfter: 0, fixedStatus: 'received', fixedSentAt: created, callback: null, deleted: false,
   };
-  if (!account.messagesBySid.has(sid)) remember(account, message);
+  if (!account.messages.get(sid)) account.messages.add(message);
   noteOptOut(account, message);
   const params = [
     ['ToCountry', 'US'], ['ToState', 'CA'], ['SmsMessageSid', sid], ['NumMedia', String(files.length)], ['ToCity', ''], ['FromZip', ''], ['SmsSid', sid],

@@ -88,7 +88,7 @@ export function misbehave(order, exchange, answer) {
       return 0;
     case 'accept-then-drop':
     case 'drop-before':
-      exchange.cut();
+      exchange.cut(order.only_stream);
       return 0;
     case 'truncate':
       exchange.truncate(answer.status, headers, answer.body, order.keep ?? Math.floor(answer.body.length / 2));

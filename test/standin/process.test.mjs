@@ -76,7 +76,10 @@ test('many requests go over one HTTP/2 connection', async (t) => {
   assert.deepEqual([...new Set((await standin.control('GET /ledger')).map((entry) => entry.http))], ['2']);
   await standin.control('POST /behave', { action: 'truncate', times: 1 });
   await assert.rejects(get(), { code: 'ERR_HTTP2_STREAM_ERROR' });
+  await standin.control('POST /behave', { action: 'drop-before', only_stream: true, times: 1 });
+  await assert.rejects(get(), { code: 'ERR_HTTP2_STREAM_ERROR' });
   assert.deepEqual(await get(), [200, ACCOUNT]);
+  assert.equal((await standin.control('GET /stats')).connections_opened, 1);
 });
 
 test('the certificate holds for the hosts of edges and regions, and only with the test authority', async (t) => {

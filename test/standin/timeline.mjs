@@ -29,11 +29,18 @@ export function stepAt(steps, since, now) {
   return reached;
 }
 
+// The steps of messages without a fate, which are the same for all: one list for each life.
+const usualSteps = new WeakMap();
+
 // The steps of an outbound message. `final` may be delivered, undelivered, failed, sent (no receipt), queued (stuck), read.
-export function messageSteps(life, fate, { service }) {
-  const final = fate?.status ?? 'delivered';
-  const error_code = fate?.error_code ?? null;
-  const steps = service ? [{ after: life.queued_after, status: 'queued' }] : [];
+export function messageSteps(life, fate, byService) {
+  if (fate) return makeMessageSteps(life, fate.status ?? 'delivered', fate.error_code ?? null, byService);
+  if (!usualSteps.has(life)) usualSteps.set(life, [false, true].map((service) => makeMessageSteps(life, 'delivered', null, service)));
+  return usualSteps.get(life)[byService ? 1 : 0];
+}
+
+function makeMessageSteps(life, final, error_code, byService) {
+  const steps = byService ? [{ after: life.queued_after, status: 'queued' }] : [];
   if (final === 'queued') return steps;
   if (final === 'failed') return [...steps, { after: life.sent_after, status: 'failed', error_code }];
   steps.push({ after: life.sent_after, status: 'sent' });

@@ -8,7 +8,9 @@ import http2 from 'node:http2';
 import tls from 'node:tls';
 
 const MAX_REQUEST_BODY = 1 << 20;
-const MAX_STREAMS = 100;
+
+// Clients under test cancel many streams and ask for huge bodies; neither may end their connection.
+const HTTP2 = { settings: { maxConcurrentStreams: 100 }, streamResetBurst: 1_000_000, streamResetRate: 1_000_000, maxSessionMemory: 1000, maxSessionRejectedStreams: 1_000_000 };
 
 class Http1Exchange {
   constructor(request, response, body) {
@@ -80,8 +82,12 @@ class Http2Exchange {
     this.stream.session?.close();
   }
 
-  // Breaks the whole connection, as a crashing front end would: the other streams on it are lost too.
-  cut() { this.stream.session?.destroy(); }
+  // Breaks the whole connection, as a crashing front end would: the other streams on it are lost too, unless only
+  // this one is meant.
+  cut(onlyStream = false) {
+    if (onlyStream) this.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    else this.stream.session?.destroy();
+  }
 }
 
 // Collects a request body, then calls `then` with it; a body beyond the limit breaks the connection.
@@ -127,7 +133,7 @@ export class Transport {
     socket.setNoDelay(true);
     socket.on('error', () => {});
     if (socket.alpnProtocol !== 'h2') return this.http1.emit('connection', socket);
-    const session = http2.performServerHandshake(socket, { settings: { maxConcurrentStreams: MAX_STREAMS } });
+    const session = http2.performServerHandshake(socket, HTTP2);
     session.on('error', () => {});
     session.on('stream', (stream, headers) => {
       stream.on('error', () => {});

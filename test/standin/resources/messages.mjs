@@ -8,16 +8,8 @@ import { pageOf } from '../paging.mjs';
 import { segmentCount } from '../segments.mjs';
 import { checkNewMessage } from './message_rules.mjs';
 
-// An account keeps at least this many of its newest messages; a load test makes more than anyone looks at.
-const KEPT = 200_000;
+// The statuses in which Twilio lets a message be redacted or deleted.
 const FINAL = ['delivered', 'undelivered', 'failed', 'canceled', 'read', 'received', 'sent'];
-
-export function remember(account, message) {
-  account.messages.push(message);
-  account.messagesBySid.set(message.sid, message);
-  if (account.messages.length < 2 * KEPT) return;
-  for (const old of account.messages.splice(0, KEPT)) account.messagesBySid.delete(old.sid);
-}
 
 // Returns where a message stands now: {status, error_code, sentAt}.
 export function stateOf(message, now = Date.now()) {
@@ -75,17 +67,17 @@ function create({ world, account, form }) {
     segments: segmentCount(body), direction: 'outbound-api', created,
     begins: Number.isNaN(sendAt) ? created : sendAt,
     initial: Number.isNaN(sendAt) ? (service ? 'accepted' : 'queued') : 'scheduled',
-    steps: messageSteps(account.life, world.fates.pick(account, to, from, body), { service }),
+    steps: messageSteps(account.life, world.fates.pick(account, to, from, body), service !== null),
     ratedAfter: account.life.price_after, fixedStatus: null, fixedSentAt: null,
-    callback: first(form, 'StatusCallback') || null,
+    callback: first(form, 'StatusCallback') || null, deleted: false,
   };
-  remember(account, message);
+  account.messages.add(message);
   if (message.callback && account.callbacks === 'auto' && !account.test) world.callbacks.follow(account, message);
   return { status: 201, sid: message.sid, body: render(message) };
 }
 
 function find({ account, args, path }) {
-  const message = account.messagesBySid.get(args[1]);
+  const message = account.messages.get(args[1]);
   if (!message) throw notFound(path);
   return message;
 }
@@ -112,14 +104,8 @@ function list(request) {
   const to = first(query, 'To');
   const from = first(query, 'From');
   const inside = dateFilter(query);
-  const found = [];
-  for (let n = account.messages.length - 1; n >= 0; n -= 1) {
-    const message = account.messages[n];
-    if (to !== undefined && message.to !== to) continue;
-    if (from !== undefined && message.from !== from) continue;
-    if (message.deleted || (inside && !inside(stateOf(message).sentAt ?? message.created))) continue;
-    found.push(message);
-  }
+  const found = account.messages.newestFirst((message) => (to === undefined || message.to === to) && (from === undefined || message.from === from)
+    && (!inside || inside(stateOf(message).sentAt ?? message.created)));
   return { body: pageOf('messages', found, request, render) };
 }
 
@@ -144,8 +130,7 @@ function update(request) {
 function remove(request) {
   const message = find(request);
   if (!FINAL.includes(stateOf(message).status)) throw new TwilioError(20009);
-  message.deleted = true;
-  request.account.messagesBySid.delete(message.sid);
+  request.account.messages.remove(message);
   return { status: 204 };
 }
 

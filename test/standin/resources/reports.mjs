@@ -57,8 +57,8 @@ function spans(interval, query, account) {
 // Adds up one category over one span.
 function measure(account, category, { start, end }) {
   const inside = (thing) => thing.created >= start && thing.created < end + DAY;
-  const sent = account.messages.filter((message) => inside(message) && message.direction !== 'inbound');
-  const received = account.messages.filter((message) => inside(message) && message.direction === 'inbound');
+  const sent = account.messages.newestFirst((message) => inside(message) && message.direction !== 'inbound');
+  const received = account.messages.newestFirst((message) => inside(message) && message.direction === 'inbound');
   const calls = account.calls.filter(inside);
   const segments = (messages) => messages.reduce((sum, message) => sum + message.segments, 0);
   const made = {
