@@ -48,7 +48,7 @@ endif
 $(DATA_built): $(SQL_FILES) Makefile pg_twilio.control
 	@rm -f sql/pg_twilio--*.sql
 	@mkdir -p sql
-	@{ echo '\echo Use "CREATE EXTENSION pg_twilio" to load this file. \quit'; cat /dev/null $(SQL_FILES); } > $@.new
+	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_twilio" to load this file. \quit'; cat /dev/null $(SQL_FILES); } > $@.new
 	@mv $@.new $@
 
 $(OBJS) $(OBJS:.o=.bc): pg_twilio.control
