@@ -119,8 +119,14 @@ export class Transport {
     });
     this.http1.keepAliveTimeout = 0;
     this.http1.timeout = 0;
+    this.http2 = http2.createServer(HTTP2);
+    this.http2.on('sessionError', () => {});
+    this.http2.on('stream', (stream, headers) => {
+      stream.on('error', () => {});
+      collect(stream, (body) => handle(new Http2Exchange(stream, headers, body)));
+    });
     this.server = tls.createServer({ key, cert, minVersion: 'TLSv1.2', ALPNProtocols: http1Only ? ['http/1.1'] : ['h2', 'http/1.1'] });
-    this.server.on('secureConnection', (socket) => this.accept(socket, handle));
+    this.server.on('secureConnection', (socket) => this.accept(socket));
     this.server.on('tlsClientError', () => {});
     this.server.on('connection', (socket) => {
       this.connections.add(socket);
@@ -128,17 +134,13 @@ export class Transport {
     });
   }
 
-  accept(socket, handle) {
+  // Hands a connection to the protocol that was agreed on.
+  accept(socket) {
     this.opened += 1;
     socket.setNoDelay(true);
     socket.on('error', () => {});
     if (socket.alpnProtocol !== 'h2') return this.http1.emit('connection', socket);
-    const session = http2.performServerHandshake(socket, HTTP2);
-    session.on('error', () => {});
-    session.on('stream', (stream, headers) => {
-      stream.on('error', () => {});
-      collect(stream, (body) => handle(new Http2Exchange(stream, headers, body)));
-    });
+    return this.http2.emit('connection', socket);
   }
 
   listen(port) {
