@@ -172,3 +172,26 @@ CREATE FUNCTION twilio_private.wake_worker() RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_wake_worker';
 COMMENT ON FUNCTION twilio_private.wake_worker() IS 'The commit of this transaction wakes the worker, once.';
 REVOKE ALL ON FUNCTION twilio_private.wake_worker() FROM PUBLIC;
+
+-- ---- texts ---------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.decode_form(body bytea) RETURNS TABLE ("position" integer, name text, value text)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_decode_form';
+COMMENT ON FUNCTION twilio_private.decode_form(bytea) IS
+    'The parameters of an application/x-www-form-urlencoded body, in order; bytes that are no UTF-8 become U+FFFD.';
+REVOKE ALL ON FUNCTION twilio_private.decode_form(bytea) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.webhook_valid(
+    user_id uuid, key_ids text[], sealeds bytea[], url text, body bytea, content_type text, method text, signature text)
+RETURNS boolean
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_webhook_valid';
+COMMENT ON FUNCTION twilio_private.webhook_valid(uuid, text[], bytea[], text, bytea, text, text, text) IS
+    'Whether X-Twilio-Signature fits one of the sealed auth tokens of the user (Twilio, "Webhooks security").';
+REVOKE ALL ON FUNCTION twilio_private.webhook_valid(uuid, text[], bytea[], text, bytea, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.sms_segments(
+    body text, OUT encoding text, OUT units integer, OUT segments integer, OUT utf16_units integer)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_sms_segments';
+COMMENT ON FUNCTION twilio_private.sms_segments(text) IS
+    'Encoding (GSM-7 or UCS-2), units of it, segments, and UTF-16 units of an SMS body, as Twilio counts them.';
+REVOKE ALL ON FUNCTION twilio_private.sms_segments(text) FROM PUBLIC;

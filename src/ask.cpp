@@ -329,12 +329,9 @@ Datum toRow(FunctionCallInfo fcinfo, const Answer& answer)
     if (!answer.body.empty())
         values[3] = parseBody(answer.body);
     return pg::guarded([&] {
-        TupleDesc descriptor = nullptr;
-        if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "return type must be a row type");
         if (refused)
             values[2] = pg::toDatum(answer.message);
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+        return pg::toRow(fcinfo, values, nulls);
     });
 }
 

@@ -1,7 +1,6 @@
 // What SQL can call: each function is one entry(). Declared, commented and
 // granted in sql/engine.sql.
 #include "ask.hpp"
-#include "form.hpp"
 #include "guard.hpp"
 #include "json_scan.hpp"
 #include "lifecycle.hpp"
@@ -19,15 +18,6 @@ std::string textArgument(FunctionCallInfo fcinfo, int number)
     return pg::toString(PG_GETARG_TEXT_PP(number));
 }
 
-// The row that a function with OUT parameters returns.
-Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
-{
-    TupleDesc descriptor = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
-}
-
 Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& sealed)
 {
     return pg::guarded([&] {
@@ -37,7 +27,7 @@ Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& s
             values[0] = pg::toDatum(sealed->keyId);
             values[1] = pg::toDatum(sealed->bytes); // a bytea is laid out like a text
         }
-        return toRow(fcinfo, values, nulls);
+        return pg::toRow(fcinfo, values, nulls);
     });
 }
 
@@ -142,24 +132,8 @@ Datum workerRow(FunctionCallInfo fcinfo)
         values[7] = pg::toDatum(lastError);
         values[8] = TimestampTzGetDatum(lastErrorAt);
         values[9] = pg::toDatum(state);
-        return toRow(fcinfo, values, nulls);
+        return pg::toRow(fcinfo, values, nulls);
     });
-}
-
-// Pairs of a text[]; a pair whose value is null is left out.
-Parameters pairsOf(ArrayType* array)
-{
-    Datum* elements = nullptr;
-    bool* nulls = nullptr;
-    int count = 0;
-    pg::guarded([&] { deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count); });
-    if (count % 2 != 0)
-        throw pg::Failure("22023", "form_encode takes names and values in turn");
-    Parameters pairs;
-    for (int i = 0; i < count; i += 2)
-        if (!nulls[i] && !nulls[i + 1])
-            pairs.emplace_back(pg::toString(DatumGetTextPP(elements[i])), pg::toString(DatumGetTextPP(elements[i + 1])));
-    return pairs;
 }
 
 // RFC 9562, version 7: 48 bits of milliseconds, then 12 bits of the fraction of
@@ -284,12 +258,6 @@ Datum pg_twilio_ask_deadline(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
     return TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs));
-}
-
-PG_FUNCTION_INFO_V1(pg_twilio_form_encode);
-Datum pg_twilio_form_encode(PG_FUNCTION_ARGS)
-{
-    return pg::entry([&]() -> Datum { return pg::toDatum(encodeForm(pairsOf(PG_GETARG_ARRAYTYPE_P(0)))); });
 }
 
 PG_FUNCTION_INFO_V1(pg_twilio_uuid_v7);

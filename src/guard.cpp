@@ -69,6 +69,29 @@ void logError(const Error& error, const char* doing)
                   data->hint != nullptr ? errhint("%s", data->hint) : 0));
 }
 
+Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
+{
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+}
+
+void beginMaterialized(FunctionCallInfo fcinfo)
+{
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (result == nullptr || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a set of rows cannot be returned here")));
+    MemoryContext const previous = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    result->returnMode = SFRM_Materialize;
+    result->setResult = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+    result->setDesc = descriptor;
+    MemoryContextSwitchTo(previous);
+}
+
 std::string toString(text* value)
 {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};

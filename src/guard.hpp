@@ -202,6 +202,12 @@ private:
 // Writes an Error that a background worker survives to the server log.
 void logError(const Error& error, const char* doing);
 
+// The row that a function with OUT parameters returns. Inside guarded().
+Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls);
+
+// Prepares fcinfo for a set of rows in a tuplestore. Inside guarded().
+void beginMaterialized(FunctionCallInfo fcinfo);
+
 std::string toString(text* value);
 Datum toDatum(std::string_view value);
 
