@@ -1,17 +1,16 @@
 // HTTPS requests, many at once, without ever blocking: libcurl's multi interface
 // driven by one epoll descriptor, which the owner nests in its own event loop.
 //
-// What it promises: a request leaves at most once. libcurl itself repeats a
-// request when a kept connection turns out to be dead; here the body can be read
-// only once, so that ends as `lost`, and only what provably never left is
-// `unreachable` (see http_transfer.cpp).
+// What it promises: a request leaves at most once (a GET excepted). libcurl itself
+// repeats a request when a kept connection turns out to be dead; here that ends as
+// `lost`, and only what provably never left is `unreachable` (http_transfer.cpp).
 // Https only, TLS 1.2 or better, always verified; no redirects; the body capped.
 //
 // The Authorization header is given per request and belongs to no connection, so
 // connections are shared between tenants. Nothing secret outlives its request
 // but in curl's own buffers, which forget() throws away.
 //
-// Call curl_global_init before the first engine. One thread per engine.
+// One thread per engine.
 #pragma once
 
 #include <chrono>
@@ -51,6 +50,9 @@ struct Request {
 
 class HttpEngine {
 public:
+    // Once per process and before the first engine: curl, with memory that is wiped when it is freed.
+    static void prepareProcess();
+
     explicit HttpEngine(Options options);
     ~HttpEngine();
     HttpEngine(const HttpEngine&) = delete;
@@ -79,8 +81,8 @@ public:
 
     std::size_t inFlight() const;
 
-    // Closes idle connections and drops pooled handles, so that no secret stays in memory. To be called when idle;
-    // with requests in flight it drops what it can.
+    // Drops pooled handles and wipes freed memory and the unused stack, so that no secret stays behind. To be called
+    // when idle. Kept connections stay: they hold no secret, and the certificates parsed for them are dear.
     void forget();
 
 private:

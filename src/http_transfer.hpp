@@ -1,0 +1,91 @@
+// One request on its way: a curl easy handle, what it sends and what comes back.
+//
+// A transfer is used again and again. Between two uses it holds the handle with
+// the settings that all requests share, and nothing of the last request.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <curl/curl.h>
+
+#include "http_engine.hpp"
+
+namespace twilio {
+
+struct EasyCleanup {
+    void operator()(CURL* easy) const noexcept { curl_easy_cleanup(easy); }
+};
+struct ListCleanup {
+    void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
+};
+
+class Transfer {
+public:
+    Transfer();
+    Transfer(const Transfer&) = delete;
+    Transfer& operator=(const Transfer&) = delete;
+    ~Transfer() { clear(); }
+
+    // What all requests share. Throws std::bad_alloc.
+    void configure(const Options& options, std::uint64_t generation);
+    std::uint64_t generation() const { return generation_; } // of the options it was configured with
+
+    // What this request is. False: curl does not take it, see failure().
+    bool prepare(Request&& request, const Options& options, bool waitForConnection);
+
+    // The reply, after curl is done with the handle or has let go of it. Leaves the transfer ready for clear().
+    Reply finish(CURLcode result);
+    Reply cancel();
+
+    // Wipes what the request left.
+    void clear() noexcept;
+
+    CURL* easy() const { return easy_.get(); }
+    std::uint64_t id() const { return id_; }
+    bool wasHttp2() const;
+
+    static Transfer* of(CURL* easy);
+
+private:
+    // A header line whose text belongs to the transfer.
+    struct Line {
+        Secret text;
+        curl_slist node{};
+    };
+
+    static int onIssue(void* self, char*, char*, int, int) noexcept;
+    static std::size_t onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept;
+    static curl_socket_t onOpenSocket(void*, curlsocktype, curl_sockaddr* address) noexcept;
+    static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
+
+    void setMethod();
+    void setHeaders(const Request& request);
+    void addLine(Line& line, std::string_view text);
+    bool keep(const char* bytes, std::size_t size);
+    Transport transportOf(CURLcode result) const;
+    Reply makeReply(Transport transport, std::string error);
+
+    std::unique_ptr<CURL, EasyCleanup> easy_;
+    std::unique_ptr<curl_slist, ListCleanup> connectTo_;
+    std::uint64_t generation_ = 0;
+    std::uint64_t id_ = 0;
+
+    std::string method_;
+    std::string body_;
+    Line authorization_;
+    Line contentType_;
+    Line accept_;
+    Line expect_;
+    curl_slist* lastLine_ = nullptr;
+    curl_slist* firstLine_ = nullptr;
+
+    int timesIssued_ = 0;
+    bool isTooLarge_ = false;
+    std::size_t maxResponseSize_ = 0;
+    std::string response_;
+    char error_[CURL_ERROR_SIZE] = {};
+};
+
+} // namespace twilio
