@@ -139,8 +139,8 @@ wait_for_worker($node, 'two', 10, 'workers are back after a restart');
 # ---- no room ----------------------------------------------------------------------------------
 
 $node->append_conf('postgresql.conf', 'max_worker_processes = 3');
-$node->restart;
 my $offset = -s $node->logfile;
+$node->restart;
 create_database($node, map { "crowd$_" } 1 .. 3);
 wait_until { slurp_file($node->logfile, $offset) =~ /no background worker is free.*?HINT:.*?max_worker_processes/s } 10,
   'a database without a free worker slot is named in a warning, with the setting to raise';
