@@ -35,6 +35,7 @@ BEGIN
         at = excluded.at, by = excluded.by
     WHERE NOT only_first;
     IF FOUND THEN
+        PERFORM twilio_private.wake_worker();
         PERFORM twilio_private.audit(NULL, CASE WHEN set_arming.armed THEN 'arm' ELSE 'disarm' END, current_database());
     END IF;
 END

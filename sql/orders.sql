@@ -209,6 +209,9 @@ DECLARE
     built bigint[];
     unpaid bigint[] := '{}'; -- settings or credential have gone meanwhile
 BEGIN
+    IF NOT twilio_private.armed() THEN
+        RETURN;
+    END IF;
     FOR claimed_kind, claimed IN
         WITH claim AS (
             UPDATE twilio_private.outbox o

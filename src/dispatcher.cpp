@@ -104,6 +104,7 @@ struct Dispatcher::Tenant {
     int ready = 0;
     int inFlight = 0;
     TimePoint nextDue{};
+    std::optional<Refusal> refused; // Twilio refuses the account: its claimed orders go back unsent
 };
 
 struct Dispatcher::InFlight {
@@ -142,6 +143,8 @@ void Dispatcher::recover()
 void Dispatcher::reload()
 {
     refreshWanted_ = true;
+    if (!maySend() && !ready_.empty())
+        releaseReady();
 }
 
 void Dispatcher::wake()
@@ -160,6 +163,7 @@ bool Dispatcher::take(Reply& reply)
     auto const now = Clock::now();
     Tenant& owner = tenant(order.user);
     owner.inFlight--;
+    allServed_ = false;
     blankSecrets(reply.body);
     if (!fitsDatabase(reply.body))
         reply.body.clear();
@@ -172,6 +176,10 @@ bool Dispatcher::take(Reply& reply)
 
     Result result;
     describe(outcome, order, result);
+    if (std::strcmp(result.outcome, "account") == 0) {
+        owner.refused = {result.errorCode, result.errorMessage};
+        rotation_.leave(order.user);
+    }
     finish(order, reply, std::move(result));
     return true;
 }
@@ -229,6 +237,8 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
         return false;
     if ((refreshWanted_ && now >= refreshNotBefore_) || now >= nextDue_)
         return true;
+    if (allServed_)
+        return false;
     // Claims are worth their commit when a good part of the slots is free.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
     return !rotation_.empty() && ready_.size() < most / 2 && room() >= std::max<std::size_t>(1, most / 4);
@@ -239,8 +249,11 @@ void Dispatcher::refresh(TimePoint now)
 {
     refreshWanted_ = false;
     nextDue_ = TimePoint::max();
+    TenantMap<bool> listed;
     for (const outbox::WaitingTenant& waiting : outbox::waitingTenants()) {
         Tenant& owner = tenant(waiting.user);
+        listed[waiting.user] = true;
+        owner.refused.reset();
         owner.nextDue = toTimePoint(waiting.nextDue, now);
         owner.ceiling.setMaximum(waiting.maxInFlight.value_or(settings::userMaxInFlight));
         double const rate = waiting.ratePerSecond.value_or(settings::rateLimitPerSecond);
@@ -250,6 +263,9 @@ void Dispatcher::refresh(TimePoint now)
         else
             nextDue_ = std::min(nextDue_, owner.nextDue);
     }
+    for (const auto& [user, owner] : tenants_)
+        if (!listed.contains(user))
+            rotation_.leave(user);
     refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
 }
 
@@ -287,7 +303,9 @@ std::vector<Share> Dispatcher::chooseShares(TimePoint now)
 {
     if ((refreshWanted_ && now >= refreshNotBefore_) || now >= nextDue_)
         refresh(now);
-    return deal(now);
+    std::vector<Share> shares = deal(now);
+    allServed_ = shares.empty();
+    return shares;
 }
 
 // Takes over what was claimed, once the claim is committed.
@@ -389,9 +407,25 @@ void Dispatcher::startReady()
         ready_.pop_front();
         Tenant& owner = tenant(order.user);
         owner.ready--;
+        if (owner.refused) {
+            giveBack(order, *owner.refused);
+            continue;
+        }
         owner.inFlight++;
         start(std::move(order));
     }
+}
+
+void Dispatcher::giveBack(const Order& order, const Refusal& refusal)
+{
+    if (results_.empty())
+        recordBy_ = Clock::now() + recordWithin;
+    Result& result = results_.emplace_back();
+    result.orderId = order.id;
+    result.outcome = "account";
+    result.errorCode = refusal.code;
+    result.errorMessage = refusal.message;
+    result.at = GetCurrentTimestamp();
 }
 
 void Dispatcher::start(Order&& order)
@@ -435,12 +469,14 @@ const Secret& Dispatcher::openCredential(const Order& order)
     return secret;
 }
 
-void Dispatcher::stop()
+// Gives claimed orders back that were not started, and records what has come.
+void Dispatcher::releaseReady()
 {
     std::vector<std::int64_t> unstarted;
-    for (const Order& order : ready_)
+    for (const Order& order : std::exchange(ready_, {})) {
         unstarted.push_back(order.id);
-    ready_.clear();
+        tenant(order.user).ready--;
+    }
     try {
         pg::Transaction transaction("pg_twilio: giving orders back");
         if (transaction.lockExtension()) {

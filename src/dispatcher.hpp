@@ -30,7 +30,7 @@ public:
     void wake();             // orders were committed
     bool take(Reply& reply); // false: not one of ours
     void work(AuditTrail& audit); // records, claims and starts what is due
-    void stop(); // gives back what was not started, records what came
+    void releaseReady(); // at the end: gives back what was not started, records what has come
     std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
     bool idle() const { return inFlight_.empty() && ready_.empty() && results_.empty(); }
 
@@ -51,6 +51,7 @@ private:
     void accept(const std::vector<outbox::Share>& shares, std::vector<outbox::Order> orders);
     void finish(const outbox::Order& order, const Reply& reply, outbox::Result result);
     void startReady();
+    void giveBack(const outbox::Order& order, const Refusal& refusal);
     void start(outbox::Order&& order);
     const Secret& openCredential(const outbox::Order& order);
     std::size_t room() const;
@@ -71,6 +72,7 @@ private:
     TimePoint nextDue_ = TimePoint::max(); // of orders that wait for their time
     TimePoint recordBy_{};
     TimePoint pausedUntil_{}; // after an error of SQL
+    bool allServed_ = false;  // nobody in the rotation may have more at present
 };
 
 } // namespace twilio

@@ -126,7 +126,7 @@ private:
                 asks_.take(*reply) || orders_.take(*reply);
             pg_usleep(1000);
         }
-        orders_.stop();
+        orders_.releaseReady();
     }
 
     bool busy() const { return !asks_.idle() || !orders_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
