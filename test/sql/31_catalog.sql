@@ -47,10 +47,9 @@ WHERE c.relkind = 'r' AND c.relnamespace = 'twilio_private'::regnamespace AND r.
 
 \echo tenant tables without forced row-level security, or whose keys do not begin with user_id
 SELECT c.oid::regclass FROM our_tenant_tables c WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity);
-SELECT c.oid::regclass FROM our_relations c WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity);
 SELECT k.conrelid::regclass, k.conname FROM our_tenant_tables c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('p', 'u', 'f')
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
-WHERE a.attname <> 'user_id' AND c.relname <> 'twilio_role_map';
+WHERE a.attname <> 'user_id' AND c.relname <> 'twilio_role_map' AND c.relnamespace <> 'twilio_private'::regnamespace;
 SELECT c.oid::regclass FROM our_tenant_tables c
 WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p');
 
