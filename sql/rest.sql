@@ -1,0 +1,120 @@
+-- The settings as one object, for REST: nginx maps the methods of /api/twilio-settings/ onto these functions. The table
+-- gives the same to whoever prefers PostgREST's own interface; what differs is that here there is always exactly one
+-- object, the caller's own, for administrators too, and that a missing one is PT404.
+--
+-- The functions that write are SECURITY INVOKER: row-level security and settings_guard() judge the caller. A secret is
+-- in clear on its way to the triggers of settings_write.sql; the generic plan keeps its value out of auto_explain.
+
+-- SECURITY DEFINER: uses twilio_private; shows nothing but the caller's own row, which the caller may read anyway.
+CREATE FUNCTION @extschema@.twilio_get_settings() RETURNS @extschema@.twilio_settings
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN twilio_private.require_settings(twilio_private.require_user());
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_get_settings() IS
+    'The current user''s settings as one object, secrets masked: GET /api/twilio-settings/.
+Without settings it fails with PT404, Settings not found.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_get_settings() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_get_settings() TO twilio_user;
+
+CREATE FUNCTION @extschema@.twilio_create_settings(jsonb) RETURNS @extschema@.twilio_settings
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    given @extschema@.twilio_settings;
+    columns text[];
+BEGIN
+    given.user_id := @extschema@.twilio_current_user_id();
+    columns := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
+    IF EXISTS (SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = given.user_id) THEN
+        RAISE EXCEPTION 'Settings already exist'
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = 'A user has one Twilio account.',
+                  HINT = 'Change the settings with PUT, or delete them first.';
+    END IF;
+    given.sms_enabled := true;
+    given.voice_enabled := true;
+    given.is_active := true;
+    given.resend_unknown := true;
+    given := jsonb_populate_record(given, $1);
+    IF $1 - columns <> '{}' THEN
+        RAISE EXCEPTION 'unknown setting'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'The object has a member that is no column of twilio_settings.',
+                  HINT = 'The usual members are account_sid, auth_token, phone_number, sms_enabled and voice_enabled.';
+    END IF;
+
+    INSERT INTO @extschema@.twilio_settings
+        (user_id, account_sid, auth_token, phone_number, sms_enabled, voice_enabled, is_active, api_key_sid, api_key_secret,
+         messaging_service_sid, resend_unknown, rate_limit_per_second, max_in_flight)
+    VALUES
+        (given.user_id, given.account_sid, given.auth_token, given.phone_number, given.sms_enabled, given.voice_enabled,
+         given.is_active, given.api_key_sid, given.api_key_secret, given.messaging_service_sid, given.resend_unknown,
+         given.rate_limit_per_second, given.max_in_flight)
+    RETURNING * INTO given;
+    PERFORM set_config('response.status', '201', true);
+    RETURN given;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_create_settings(jsonb) IS
+    'Creates the current user''s settings from one JSON object and returns them: POST /api/twilio-settings/.
+The members are the columns of twilio_settings. Where settings exist it fails with 23505.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_create_settings(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_create_settings(jsonb) TO twilio_user;
+
+CREATE FUNCTION @extschema@.twilio_update_settings(jsonb) RETURNS @extschema@.twilio_settings
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    given @extschema@.twilio_settings := @extschema@.twilio_get_settings();
+    owner CONSTANT uuid := given.user_id;
+    columns CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
+BEGIN
+    given := jsonb_populate_record(given, $1);
+    IF $1 - columns <> '{}' THEN
+        RAISE EXCEPTION 'unknown setting'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'The object has a member that is no column of twilio_settings.',
+                  HINT = 'The usual members are account_sid, auth_token, phone_number, sms_enabled and voice_enabled.';
+    END IF;
+
+    -- A member left out keeps its value, a secret too: its mask means unchanged.
+    UPDATE @extschema@.twilio_settings s
+    SET user_id = given.user_id, account_sid = given.account_sid, auth_token = given.auth_token,
+        phone_number = given.phone_number, sms_enabled = given.sms_enabled, voice_enabled = given.voice_enabled,
+        is_active = given.is_active, api_key_sid = given.api_key_sid, api_key_secret = given.api_key_secret,
+        messaging_service_sid = given.messaging_service_sid, resend_unknown = given.resend_unknown,
+        rate_limit_per_second = given.rate_limit_per_second, max_in_flight = given.max_in_flight
+    WHERE s.user_id = owner
+    RETURNING s.* INTO given;
+    RETURN given;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_update_settings(jsonb) IS
+    'Changes the members of the current user''s settings that one JSON object names: PUT /api/twilio-settings/.
+Returns the settings. Without settings it fails with PT404, Settings not found.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_update_settings(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_update_settings(jsonb) TO twilio_user;
+
+CREATE FUNCTION @extschema@.twilio_delete_settings() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stored CONSTANT @extschema@.twilio_settings := @extschema@.twilio_get_settings();
+BEGIN
+    DELETE FROM @extschema@.twilio_settings s WHERE s.user_id = stored.user_id;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_delete_settings() IS
+    'Deletes the current user''s settings, secrets and list of numbers: DELETE /api/twilio-settings/.
+Without settings it fails with PT404, Settings not found.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_delete_settings() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_delete_settings() TO twilio_user;
