@@ -13,7 +13,6 @@ namespace {
 using namespace std::chrono_literals;
 using outbox::Order;
 using outbox::Result;
-using outbox::Share;
 using std::chrono::milliseconds;
 
 constexpr std::size_t recordAtOnce = 50;
@@ -25,11 +24,6 @@ template <typename... Cases> struct Match : Cases... {
     using Cases::operator()...;
 };
 template <typename... Cases> Match(Cases...) -> Match<Cases...>;
-
-TimePoint toTimePoint(TimestampTz time, TimePoint now)
-{
-    return now + std::chrono::microseconds(time - GetCurrentTimestamp());
-}
 
 TimestampTz toTimestamp(TimePoint time)
 {
@@ -92,21 +86,6 @@ bool fitsDatabase(const std::string& body)
 
 } // namespace
 
-struct Dispatcher::Tenant {
-    explicit Tenant(TimePoint now)
-        : ceiling(settings::userMaxInFlight), bucket(settings::rateLimitPerSecond, 1, now)
-    {
-    }
-    int open() const { return ready + inFlight; }
-
-    Aimd ceiling;
-    TokenBucket bucket;
-    int ready = 0;
-    int inFlight = 0;
-    TimePoint nextDue{};
-    std::optional<Refusal> refused; // Twilio refuses the account: its claimed orders go back unsent
-};
-
 struct Dispatcher::InFlight {
     Order order;
 };
@@ -118,14 +97,6 @@ Dispatcher::Dispatcher(HttpEngine& engine, shared::Worker& worker, secrets::Cach
 }
 
 Dispatcher::~Dispatcher() = default;
-
-Dispatcher::Tenant& Dispatcher::tenant(const TenantId& user)
-{
-    auto& slot = tenants_[user];
-    if (slot == nullptr)
-        slot = std::make_unique<Tenant>(Clock::now());
-    return *slot;
-}
 
 bool Dispatcher::maySend() const
 {
@@ -161,25 +132,21 @@ bool Dispatcher::take(Reply& reply)
         return false;
     Order const& order = node.mapped().order;
     auto const now = Clock::now();
-    Tenant& owner = tenant(order.user);
-    owner.inFlight--;
-    allServed_ = false;
+    turns_.finished(order.user);
     blankSecrets(reply.body);
     if (!fitsDatabase(reply.body))
         reply.body.clear();
 
     Outcome const outcome = interpret(reply, now, order.attempts, random01());
     if (reply.transport == Transport::answered && reply.status == 429)
-        owner.ceiling.refused(now);
+        turns_.slowDown(order.user, now);
     else if (std::holds_alternative<Sent>(outcome))
-        owner.ceiling.succeeded();
+        turns_.succeeded(order.user);
 
     Result result;
     describe(outcome, order, result);
-    if (std::strcmp(result.outcome, "account") == 0) {
-        owner.refused = {result.errorCode, result.errorMessage};
-        rotation_.leave(order.user);
-    }
+    if (std::strcmp(result.outcome, "account") == 0)
+        turns_.refuse(order.user, {result.errorCode, result.errorMessage});
     finish(order, reply, std::move(result));
     return true;
 }
@@ -235,77 +202,26 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
 {
     if (!maySend() || now < pausedUntil_)
         return false;
-    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= nextDue_)
+    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue())
         return true;
-    if (allServed_)
-        return false;
     // Claims are worth their commit when a good part of the slots is free.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
-    return !rotation_.empty() && ready_.size() < most / 2 && room() >= std::max<std::size_t>(1, most / 4);
+    return turns_.mayDeal() && ready_.size() < most / 2 && room() >= std::max<std::size_t>(1, most / 4);
 }
 
 // Asks SQL who waits. Costs one index probe per tenant, so it is spaced when it takes long.
 void Dispatcher::refresh(TimePoint now)
 {
     refreshWanted_ = false;
-    nextDue_ = TimePoint::max();
-    TenantMap<bool> listed;
-    for (const outbox::WaitingTenant& waiting : outbox::waitingTenants()) {
-        Tenant& owner = tenant(waiting.user);
-        listed[waiting.user] = true;
-        owner.refused.reset();
-        owner.nextDue = toTimePoint(waiting.nextDue, now);
-        owner.ceiling.setMaximum(waiting.maxInFlight.value_or(settings::userMaxInFlight));
-        double const rate = waiting.ratePerSecond.value_or(settings::rateLimitPerSecond);
-        owner.bucket.setRate(rate, std::max(1.0, rate / 10), now);
-        if (owner.nextDue <= now)
-            rotation_.enter(waiting.user);
-        else
-            nextDue_ = std::min(nextDue_, owner.nextDue);
-    }
-    for (const auto& [user, owner] : tenants_)
-        if (!listed.contains(user))
-            rotation_.leave(user);
+    turns_.list(outbox::waitingTenants(now), now);
     refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
-}
-
-// Deals free slots one by one, in turn, to tenants below their ceiling and pace.
-std::vector<Share> Dispatcher::deal(TimePoint now)
-{
-    TenantMap<int> dealt;
-    std::size_t free = std::min<std::size_t>(room(), claimAtMost);
-    std::size_t passed = 0;
-    while (free > 0 && passed < rotation_.size()) {
-        auto const user = rotation_.deal();
-        if (!user)
-            break;
-        Tenant& owner = tenant(*user);
-        int& count = dealt[*user];
-        if (owner.open() + count >= owner.ceiling.ceiling() * 2) {
-            passed++;
-        } else if (!owner.bucket.take(now)) {
-            passed++;
-            nextDue_ = std::min(nextDue_, owner.bucket.readyAt(now));
-        } else {
-            passed = 0;
-            count++;
-            free--;
-        }
-    }
-    std::vector<Share> shares;
-    for (const auto& [user, count] : dealt)
-        if (count > 0)
-            shares.push_back({user, count});
-    return shares;
 }
 
 std::vector<Share> Dispatcher::chooseShares(TimePoint now)
 {
-    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= nextDue_)
+    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue())
         refresh(now);
-    std::vector<Share> shares = deal(now);
-    allServed_ = shares.empty();
-    return shares;
+    return turns_.deal(std::min<std::size_t>(room(), claimAtMost), now);
 }
 
 // Takes over what was claimed, once the claim is committed.
@@ -314,14 +230,10 @@ void Dispatcher::accept(const std::vector<Share>& shares, std::vector<Order> ord
     TenantMap<int> got;
     for (Order& order : orders) {
         got[order.user]++;
-        tenant(order.user).ready++;
         ready_.push_back(std::move(order));
     }
-    for (const Share& share : shares)
-        if (got[share.user] < share.count) {
-            rotation_.leave(share.user); // nothing more is due now; refresh() finds what is due later
-            refreshWanted_ = true;
-        }
+    if (turns_.claimed(shares, got))
+        refreshWanted_ = true; // to find what is due later
 }
 
 void Dispatcher::poll(TimePoint now)
@@ -329,8 +241,7 @@ void Dispatcher::poll(TimePoint now)
     pollAt_ = now + std::chrono::seconds(settings::pollIntervalS);
     refreshWanted_ = true;
     outbox::finishExpired();
-    std::erase_if(tenants_,
-                  [&](const auto& item) { return item.second->open() == 0 && !rotation_.contains(item.first); });
+    turns_.forgetIdle();
 }
 
 void Dispatcher::work(AuditTrail& audit)
@@ -402,17 +313,19 @@ void Dispatcher::recordOneByOne(AuditTrail& audit)
 
 void Dispatcher::startReady()
 {
-    while (!ready_.empty() && maySend() && inFlight_.size() < static_cast<std::size_t>(settings::maxInFlight)) {
-        Order order = std::move(ready_.front());
-        ready_.pop_front();
-        Tenant& owner = tenant(order.user);
-        owner.ready--;
-        if (owner.refused) {
-            giveBack(order, *owner.refused);
+    auto const most = static_cast<std::size_t>(settings::maxInFlight);
+    for (auto next = ready_.begin(); next != ready_.end() && inFlight_.size() < most && maySend();) {
+        auto const here = next++;
+        if (const Refusal* refusal = turns_.refusal(here->user); refusal != nullptr) {
+            turns_.released(here->user);
+            giveBack(*here, *refusal);
+        } else if (turns_.mayStart(here->user)) {
+            turns_.started(here->user);
+            start(std::move(*here));
+        } else {
             continue;
         }
-        owner.inFlight++;
-        start(std::move(order));
+        ready_.erase(here);
     }
 }
 
@@ -475,7 +388,7 @@ void Dispatcher::releaseReady()
     std::vector<std::int64_t> unstarted;
     for (const Order& order : std::exchange(ready_, {})) {
         unstarted.push_back(order.id);
-        tenant(order.user).ready--;
+        turns_.released(order.user);
     }
     try {
         pg::Transaction transaction("pg_twilio: giving orders back");
@@ -501,7 +414,7 @@ milliseconds Dispatcher::waitMillis() const
     if (!results_.empty())
         due = std::min(due, recordBy_);
     if (maySend()) {
-        due = std::min(due, nextDue_);
+        due = std::min(due, turns_.nextDue());
         if (refreshWanted_)
             due = std::min(due, refreshNotBefore_);
         if (wantsToClaim(now))

@@ -1,20 +1,18 @@
 // Moves orders: claims them for tenants in turn, starts their requests as slots
 // fall free, interprets the replies and records them in batches.
 //
-// The claim is committed before the first byte leaves. Per tenant there is a
-// pace (token bucket), a ceiling of requests in flight that 429 lowers (AIMD),
-// and a turn in the rotation, so a backlog of one tenant delays nobody else.
-// work() runs the only transactions; none is open while the engine is pumped.
+// The claim is committed before the first byte leaves. Whose turn it is, turns.hpp
+// knows. work() runs the only transactions; none is open while the engine is pumped.
 #pragma once
 
-#include <deque>
+#include <list>
 
 #include "audit.hpp"
 #include "http_engine.hpp"
 #include "outbox.hpp"
-#include "pacing.hpp"
 #include "secrets.hpp"
 #include "shared.hpp"
+#include "turns.hpp"
 
 namespace twilio {
 
@@ -35,10 +33,8 @@ public:
     bool idle() const { return inFlight_.empty() && ready_.empty() && results_.empty(); }
 
 private:
-    struct Tenant;
     struct InFlight;
 
-    Tenant& tenant(const TenantId& user);
     bool maySend() const;
     bool wantsToRecord(TimePoint now) const;
     bool wantsToClaim(TimePoint now) const;
@@ -46,9 +42,8 @@ private:
     void recordOneByOne(AuditTrail& audit);
     void refresh(TimePoint now);
     void poll(TimePoint now);
-    std::vector<outbox::Share> chooseShares(TimePoint now);
-    std::vector<outbox::Share> deal(TimePoint now);
-    void accept(const std::vector<outbox::Share>& shares, std::vector<outbox::Order> orders);
+    std::vector<Share> chooseShares(TimePoint now);
+    void accept(const std::vector<Share>& shares, std::vector<outbox::Order> orders);
     void finish(const outbox::Order& order, const Reply& reply, outbox::Result result);
     void startReady();
     void giveBack(const outbox::Order& order, const Refusal& refusal);
@@ -60,19 +55,16 @@ private:
     shared::Worker& worker_;
     secrets::Cache& credentials_;
     std::uint64_t& lastId_;
-    TenantMap<std::unique_ptr<Tenant>> tenants_;
-    Rotation rotation_; // tenants that may have something due
-    std::deque<outbox::Order> ready_; // claimed and committed, not yet started
+    Turns turns_;
+    std::list<outbox::Order> ready_; // claimed and committed, not yet started
     std::unordered_map<std::uint64_t, InFlight> inFlight_;
     std::vector<outbox::Result> results_;
     std::vector<AuditRow> rows_; // for the audit log, one per request
     bool refreshWanted_ = true;
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;
-    TimePoint nextDue_ = TimePoint::max(); // of orders that wait for their time
     TimePoint recordBy_{};
     TimePoint pausedUntil_{}; // after an error of SQL
-    bool allServed_ = false;  // nobody in the rotation may have more at present
 };
 
 } // namespace twilio

@@ -2,6 +2,7 @@
 #include "outbox.hpp"
 
 #include "arrays.hpp"
+#include "settings.hpp"
 
 namespace twilio::outbox {
 
@@ -93,23 +94,21 @@ Order toOrder(const Row& row)
 
 } // namespace
 
-std::vector<WaitingTenant> waitingTenants()
+std::vector<Waiting> waitingTenants(TimePoint now)
 {
     static Statement statement("SELECT user_id, next_due, rate_limit_per_second, max_in_flight"
                                " FROM twilio_private.waiting_tenants()",
                                {});
     guarded([] { statement.run(nullptr); });
-    std::vector<WaitingTenant> tenants;
+    TimestampTz const sqlNow = GetCurrentTimestamp();
+    std::vector<Waiting> tenants;
     for (std::uint64_t i = 0; i < SPI_processed; i++) {
         Row const row(i);
-        WaitingTenant tenant;
-        tenant.user = row.user(1);
-        tenant.nextDue = DatumGetTimestampTz(*row.value(2));
-        if (auto const rate = row.value(3))
-            tenant.ratePerSecond = DatumGetFloat8(*rate);
-        if (auto const most = row.value(4))
-            tenant.maxInFlight = DatumGetInt32(*most);
-        tenants.push_back(tenant);
+        auto const rate = row.value(3);
+        auto const most = row.value(4);
+        tenants.push_back({row.user(1), now + std::chrono::microseconds(DatumGetTimestampTz(*row.value(2)) - sqlNow),
+                           rate ? DatumGetFloat8(*rate) : settings::rateLimitPerSecond,
+                           most ? DatumGetInt32(*most) : settings::userMaxInFlight});
     }
     return tenants;
 }

@@ -4,21 +4,9 @@
 #pragma once
 
 #include "guard.hpp"
-#include "pacing.hpp"
+#include "turns.hpp"
 
 namespace twilio::outbox {
-
-struct WaitingTenant {
-    TenantId user;
-    TimestampTz nextDue = 0;
-    std::optional<double> ratePerSecond;
-    std::optional<int> maxInFlight;
-};
-
-struct Share {
-    TenantId user;
-    int count = 0;
-};
 
 struct Order {
     std::int64_t id = 0;
@@ -42,7 +30,7 @@ struct Result {
     int durationMs = 0;
 };
 
-std::vector<WaitingTenant> waitingTenants();
+std::vector<Waiting> waitingTenants(TimePoint now);
 std::vector<Order> claim(const std::vector<Share>& shares);
 void record(const std::vector<Result>& results);
 std::int64_t recover();

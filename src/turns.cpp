@@ -1,0 +1,131 @@
+// Arithmetic of turns: no clock, no SQL.
+#include "turns.hpp"
+
+#include <algorithm>
+
+#ifdef POSTGRES_H
+#error this file is pure C++ and must not see a Postgres header
+#endif
+
+namespace twilio {
+
+void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
+{
+    nextDue_ = TimePoint::max();
+    allServed_ = false;
+    for (auto& [user, tenant] : tenants_)
+        tenant->listed = false;
+    for (const Waiting& each : waiting) {
+        auto& slot = tenants_[each.user];
+        if (slot == nullptr)
+            slot = std::make_unique<Tenant>(each, now);
+        slot->listed = true;
+        slot->refused.reset();
+        slot->ceiling.setMaximum(each.maxInFlight);
+        slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);
+        if (each.nextDue <= now)
+            rotation_.enter(each.user);
+        else
+            nextDue_ = std::min(nextDue_, each.nextDue);
+    }
+    for (const auto& [user, tenant] : tenants_)
+        if (!tenant->listed)
+            rotation_.leave(user);
+}
+
+std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
+{
+    TenantMap<int> dealt;
+    std::size_t passed = 0; // in a row: when all have passed, nobody may have more
+    while (free > 0 && passed < rotation_.size()) {
+        TenantId const user = *rotation_.deal();
+        Tenant& tenant = *tenants_.at(user);
+        int const open = tenant.open() + dealt[user];
+        if (open >= 2 * tenant.ceiling.ceiling()) {
+            passed++;
+        } else if (!tenant.bucket.take(now)) {
+            passed++;
+            nextDue_ = std::min(nextDue_, tenant.bucket.readyAt(now));
+        } else {
+            passed = 0;
+            free--;
+            dealt[user]++;
+        }
+    }
+    std::vector<Share> shares;
+    for (const auto& [user, count] : dealt)
+        if (count > 0)
+            shares.push_back({user, count});
+    allServed_ = shares.empty();
+    return shares;
+}
+
+bool Turns::claimed(const std::vector<Share>& shares, const TenantMap<int>& got)
+{
+    bool drained = false;
+    for (const Share& share : shares) {
+        auto const found = got.find(share.user);
+        int const count = found == got.end() ? 0 : found->second;
+        tenants_.at(share.user)->ready += count;
+        if (count < share.count) {
+            rotation_.leave(share.user);
+            drained = true;
+        }
+    }
+    return drained;
+}
+
+bool Turns::mayStart(const TenantId& user) const
+{
+    const Tenant& tenant = *tenants_.at(user);
+    return tenant.inFlight < tenant.ceiling.ceiling();
+}
+
+void Turns::started(const TenantId& user)
+{
+    Tenant& tenant = *tenants_.at(user);
+    tenant.ready--;
+    tenant.inFlight++;
+}
+
+void Turns::released(const TenantId& user)
+{
+    tenants_.at(user)->ready--;
+    allServed_ = false;
+}
+
+void Turns::finished(const TenantId& user)
+{
+    tenants_.at(user)->inFlight--;
+    allServed_ = false;
+}
+
+void Turns::succeeded(const TenantId& user)
+{
+    tenants_.at(user)->ceiling.succeeded();
+}
+
+void Turns::slowDown(const TenantId& user, TimePoint now)
+{
+    tenants_.at(user)->ceiling.refused(now);
+}
+
+void Turns::refuse(const TenantId& user, Refusal refusal)
+{
+    tenants_.at(user)->refused = std::move(refusal);
+    rotation_.leave(user);
+}
+
+const Refusal* Turns::refusal(const TenantId& user) const
+{
+    auto const& refused = tenants_.at(user)->refused;
+    return refused ? &*refused : nullptr;
+}
+
+void Turns::forgetIdle()
+{
+    std::erase_if(tenants_,
+                  [this](const auto& item) { return item.second->open() == 0 && !rotation_.contains(item.first); });
+}
+
+} // namespace twilio
