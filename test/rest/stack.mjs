@@ -151,7 +151,7 @@ class Stack {
     writeFileSync(join(prefix, 'nginx.conf'), fillIn(readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8'), {
       LISTEN: `127.0.0.1:${port}`, POSTGREST: `127.0.0.1:${this.postgrestPort}`, WEB_ROOT: join(this.dir, 'web'), PUBLIC_URL: this.publicUrl,
     }));
-    for (const [name, text] of Object.entries(site)) writeFileSync(join(prefix, 'site', name), text);
+    for (const [name, text] of Object.entries(site(this))) writeFileSync(join(prefix, 'site', name), text);
     if (root) execFileSync('chown', ['-R', 'postgres:', prefix, join(this.dir, 'web')]);
     this.start('nginx', unprivileged('nginx', '-p', prefix, '-c', 'nginx.conf', '-e', 'start.log', '-g', 'daemon off;'),
       { PATH: `${process.env.PATH}:/usr/sbin` });
@@ -166,9 +166,10 @@ class Stack {
   }
 }
 
-// Starts all of it. publicUrl: how Twilio sees it (the stand-in connects here whatever it is); site: nginx
-// locations of the app, {name: text}; conf: further settings of PostgreSQL; standin: false to use Twilio itself.
-export async function startStack({ port, publicUrl, site = {}, conf = '', standin = true } = {}) {
+// Starts all of it. publicUrl: how Twilio sees it (the stand-in connects here whatever it is); site: the app's own
+// nginx locations, a function of the stack that returns {file name: text}; conf: further settings of PostgreSQL;
+// standin: false to use Twilio itself.
+export async function startStack({ port, publicUrl, site = () => ({}), conf = '', standin = true } = {}) {
   const extra = join('/tmp', `pg_twilio-${randomUUID()}.conf`);
   const listen = port ?? await freePort();
   const seenAt = publicUrl ?? `http://127.0.0.1:${listen}`;
@@ -178,8 +179,9 @@ export async function startStack({ port, publicUrl, site = {}, conf = '', standi
   const stack = new Stack(stdout.trim());
   try {
     stack.publicUrl = seenAt;
-    await stack.sql(`CREATE EXTENSION pg_twilio CASCADE`);
-    await stack.sql(`CREATE ROLE authenticator LOGIN NOINHERIT; GRANT twilio_user, twilio_admin, twilio_webhook TO authenticator`);
+    await stack.sql('CREATE EXTENSION pg_twilio CASCADE');
+    await stack.sql('CREATE ROLE authenticator LOGIN NOINHERIT');
+    await stack.sql('GRANT twilio_user, twilio_admin, twilio_webhook TO authenticator');
     await stack.startPostgrest();
     await stack.startNginx(listen, site);
     if (standin) await stack.twilio('POST', 'settings', { callback_to: stack.url });
