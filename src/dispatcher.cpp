@@ -103,14 +103,6 @@ bool Dispatcher::maySend() const
     return settings::enabled;
 }
 
-void Dispatcher::recover()
-{
-    pg::Transaction transaction("pg_twilio: recovering orders");
-    if (transaction.lockExtension())
-        outbox::recover();
-    transaction.commit();
-}
-
 void Dispatcher::reload()
 {
     refreshWanted_ = true;
@@ -247,7 +239,7 @@ void Dispatcher::poll(TimePoint now)
 void Dispatcher::work(AuditTrail& audit)
 {
     auto const now = Clock::now();
-    if (now >= pausedUntil_ && (wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
+    if (now >= pausedUntil_ && (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
         try {
             transact(now);
         } catch (const pg::Error& error) {
@@ -267,6 +259,8 @@ void Dispatcher::transact(TimePoint now)
     std::vector<Order> orders;
     pg::Transaction transaction("pg_twilio: recording and claiming orders");
     if (transaction.lockExtension()) {
+        if (!recovered_)
+            outbox::recover();
         if (!results_.empty())
             outbox::record(results_);
         AuditTrail::writeWithin(rows_);
@@ -278,6 +272,7 @@ void Dispatcher::transact(TimePoint now)
             orders = outbox::claim(shares);
     }
     transaction.commit();
+    recovered_ = true;
     results_.clear();
     rows_.clear();
     accept(shares, std::move(orders));
@@ -410,7 +405,7 @@ void Dispatcher::releaseReady()
 milliseconds Dispatcher::waitMillis() const
 {
     auto const now = Clock::now();
-    TimePoint due = pollAt_;
+    TimePoint due = recovered_ ? pollAt_ : now;
     if (!results_.empty())
         due = std::min(due, recordBy_);
     if (maySend()) {

@@ -23,7 +23,6 @@ public:
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
 
-    void recover(); // once, at the start: what a crash has cut off
     void reload();           // settings have changed
     void wake();             // orders were committed
     bool take(Reply& reply); // false: not one of ours
@@ -60,6 +59,7 @@ private:
     std::unordered_map<std::uint64_t, InFlight> inFlight_;
     std::vector<outbox::Result> results_;
     std::vector<AuditRow> rows_; // for the audit log, one per request
+    bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;

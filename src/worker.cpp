@@ -48,24 +48,6 @@ Options engineOptions()
     return options;
 }
 
-// libcurl may start resolver threads, which inherit the signal mask: signals
-// must reach the main thread only.
-class SignalsBlocked {
-public:
-    SignalsBlocked()
-    {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &previous_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    sigset_t previous_;
-};
-
 class Worker {
 public:
     explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
@@ -80,7 +62,6 @@ public:
 
     void run()
     {
-        orders_.recover();
         while (!ShutdownRequestPending) {
             if (shared_.lookAgain.exchange(false) && !look())
                 return;
@@ -98,18 +79,12 @@ public:
 private:
     void turn()
     {
-        {
-            SignalsBlocked const blocked;
-            asks_.admit();
-            engine_.pump();
-        }
+        asks_.admit();
+        engine_.pump();
         while (auto reply = engine_.next())
             asks_.take(*reply) || orders_.take(*reply);
         asks_.answer(audit_);
-        {
-            SignalsBlocked const blocked;
-            orders_.work(audit_);
-        }
+        orders_.work(audit_);
         shared_.counters.inFlight = static_cast<std::uint32_t>(engine_.inFlight());
         forgetWhenIdle();
     }
@@ -120,7 +95,6 @@ private:
     {
         auto const end = Clock::now() + lastWords;
         while (engine_.inFlight() > 0 && Clock::now() < end) {
-            SignalsBlocked const blocked;
             engine_.pump();
             while (auto reply = engine_.next())
                 asks_.take(*reply) || orders_.take(*reply);
@@ -140,7 +114,6 @@ private:
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
             engine_.forget();
-            malloc_trim(0);
             forgotten_ = true;
         }
     }
@@ -247,10 +220,10 @@ void run(int index)
     if (slot == nullptr)
         return;
 
-    // Freed memory is overwritten: curl, OpenSSL and nghttp2 do not wipe what
-    // they give back, and an idle worker must not hold a token.
+    // OpenSSL and nghttp2 do not wipe what they give back, and an idle worker
+    // must not hold a token: freed memory is overwritten. curl's own is wiped.
     mallopt(M_PERTURB, 0x5a);
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    HttpEngine::prepareProcess();
     Worker worker(*slot);
     if (worker.look())
         worker.run();
