@@ -315,14 +315,41 @@ void HttpEngine::prepareProcess()
 HttpEngine::HttpEngine(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 HttpEngine::~HttpEngine() = default;
 
-void HttpEngine::configure(Options options) { impl_->configure(std::move(options)); }
-void HttpEngine::start(Request&& request) { impl_->start(std::move(request)); }
-void HttpEngine::cancel(std::uint64_t id) { impl_->cancel(id); }
-void HttpEngine::pump() { impl_->pump(); }
-std::optional<Reply> HttpEngine::next() { return impl_->next(); }
-milliseconds HttpEngine::waitMillis() const { return impl_->waitMillis(); }
-int HttpEngine::descriptor() const { return impl_->descriptor(); }
-std::size_t HttpEngine::inFlight() const { return impl_->inFlight(); }
-void HttpEngine::forget() { impl_->forget(); }
+void HttpEngine::configure(Options options)
+{
+    impl_->configure(std::move(options));
+}
+void HttpEngine::start(Request&& request)
+{
+    impl_->start(std::move(request));
+}
+void HttpEngine::cancel(std::uint64_t id)
+{
+    impl_->cancel(id);
+}
+void HttpEngine::pump()
+{
+    impl_->pump();
+}
+std::optional<Reply> HttpEngine::next()
+{
+    return impl_->next();
+}
+milliseconds HttpEngine::waitMillis() const
+{
+    return impl_->waitMillis();
+}
+int HttpEngine::descriptor() const
+{
+    return impl_->descriptor();
+}
+std::size_t HttpEngine::inFlight() const
+{
+    return impl_->inFlight();
+}
+void HttpEngine::forget()
+{
+    impl_->forget();
+}
 
 } // namespace twilio

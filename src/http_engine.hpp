@@ -43,7 +43,7 @@ struct Request {
     std::string url;
     std::string body;
     std::string contentType = "application/x-www-form-urlencoded"; // of the body
-    std::string username; // empty: no Authorization
+    std::string username;                                          // empty: no Authorization
     Secret password;
     std::chrono::milliseconds timeout{0}; // 0: Options::requestTimeout
 };

@@ -34,7 +34,7 @@ constexpr std::size_t longestHeader = 200;
 
 // Failure to set an option means that memory is short; an option that this libcurl does not know would be a
 // defect of the build. Either way the request must not go out without it.
-template <typename Value>
+template<typename Value>
 void set(CURL* easy, CURLoption option, Value value)
 {
     if (curl_easy_setopt(easy, option, value) != CURLE_OK)

@@ -112,7 +112,9 @@ private:
 
     bool fourHexDigits()
     {
-        const auto isHex = [](char letter) { return isDigit(letter) || ((letter | 32) >= 'a' && (letter | 32) <= 'f'); };
+        const auto isHex = [](char letter) {
+            return isDigit(letter) || ((letter | 32) >= 'a' && (letter | 32) <= 'f');
+        };
         const std::string_view digits = json_.substr(std::min(at_ + 1, json_.size()), 4);
         return digits.size() == 4 && std::all_of(digits.begin(), digits.end(), isHex);
     }

@@ -53,12 +53,18 @@ std::optional<std::uint32_t> hexAt(std::string_view text, std::size_t at)
     return unit;
 }
 
-bool isHighSurrogate(std::uint32_t unit) { return unit >= 0xD800 && unit < 0xDC00; }
-bool isLowSurrogate(std::uint32_t unit) { return unit >= 0xDC00 && unit < 0xE000; }
+bool isHighSurrogate(std::uint32_t unit)
+{
+    return unit >= 0xD800 && unit < 0xDC00;
+}
+bool isLowSurrogate(std::uint32_t unit)
+{
+    return unit >= 0xDC00 && unit < 0xE000;
+}
 
 // Decodes the inside of a JSON string character by character. `put` takes bytes that are copied as they stand;
 // `putPoint` takes code points that were escaped.
-template <typename Put, typename PutPoint>
+template<typename Put, typename PutPoint>
 void unescape(std::string_view inside, Put put, PutPoint putPoint)
 {
     for (std::size_t at = 0; at < inside.size(); at++) {
@@ -67,11 +73,21 @@ void unescape(std::string_view inside, Put put, PutPoint putPoint)
             continue;
         }
         switch (inside[++at]) {
-        case 'b': put('\b'); break;
-        case 'f': put('\f'); break;
-        case 'n': put('\n'); break;
-        case 'r': put('\r'); break;
-        case 't': put('\t'); break;
+        case 'b':
+            put('\b');
+            break;
+        case 'f':
+            put('\f');
+            break;
+        case 'n':
+            put('\n');
+            break;
+        case 'r':
+            put('\r');
+            break;
+        case 't':
+            put('\t');
+            break;
         case 'u': {
             auto unit = hexAt(inside, at + 1);
             if (!unit) {
@@ -89,7 +105,8 @@ void unescape(std::string_view inside, Put put, PutPoint putPoint)
             putPoint(*unit);
             break;
         }
-        default: put(inside[at]);
+        default:
+            put(inside[at]);
         }
     }
 }

@@ -32,7 +32,7 @@ struct TenantHash {
     std::size_t operator()(const TenantId& id) const noexcept;
 };
 
-template <typename Value>
+template<typename Value>
 using TenantMap = std::unordered_map<TenantId, Value, TenantHash>;
 
 // `burst` at once, then `ratePerSecond`. A rate of 0 or less means no limit.
@@ -72,7 +72,8 @@ private:
 };
 
 // The number of requests that may be in flight for one tenant: halved when Twilio says 429, raised by about one
-// per ceiling's worth of successes. A volley of 429s counts once, because the requests of one volley are refused together.
+// per ceiling's worth of successes. A volley of 429s counts once, because the requests of one volley are refused
+// together.
 class Aimd {
 public:
     explicit Aimd(int maximum) : maximum_(maximum < 1 ? 1 : maximum), ceiling_(maximum_) {}

@@ -40,11 +40,20 @@ constexpr StatusText statusTexts[] = {
     {503, 20503, "Twilio is not available"},
 };
 
-bool isSuccess(long status) { return status >= 200 && status < 300; }
-bool isRefusal(long status) { return status >= 400 && status < 500; }
+bool isSuccess(long status)
+{
+    return status >= 200 && status < 300;
+}
+bool isRefusal(long status)
+{
+    return status >= 400 && status < 500;
+}
 
 // A proxy answers 408 when it gave up on somebody; whether the request had gone on by then nobody tells.
-bool isDefinite(long status) { return isRefusal(status) && status != 408; }
+bool isDefinite(long status)
+{
+    return isRefusal(status) && status != 408;
+}
 
 std::string shortened(std::string text)
 {

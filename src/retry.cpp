@@ -26,9 +26,11 @@ milliseconds ceilingOf(int attempt)
 
 milliseconds backoff(int attempt, std::optional<std::chrono::seconds> retryAfter, double random01)
 {
-    const auto floor = std::clamp(retryAfter.value_or(std::chrono::seconds(0)), std::chrono::seconds(0), longestBelieved);
+    const auto floor =
+        std::clamp(retryAfter.value_or(std::chrono::seconds(0)), std::chrono::seconds(0), longestBelieved);
     const double share = std::clamp(random01, 0.0, 1.0);
-    return floor + milliseconds(static_cast<milliseconds::rep>(share * static_cast<double>(ceilingOf(attempt).count())));
+    return floor +
+           milliseconds(static_cast<milliseconds::rep>(share * static_cast<double>(ceilingOf(attempt).count())));
 }
 
 } // namespace twilio

@@ -42,7 +42,8 @@ std::string canonical(const Parameters& parameters)
 {
     std::vector<const Parameters::value_type*> pairs;
     pairs.reserve(parameters.size());
-    std::transform(parameters.begin(), parameters.end(), std::back_inserter(pairs), [](const auto& pair) { return &pair; });
+    std::transform(parameters.begin(), parameters.end(), std::back_inserter(pairs),
+                   [](const auto& pair) { return &pair; });
     std::sort(pairs.begin(), pairs.end(), [](const auto* left, const auto* right) {
         return left->first == right->first ? precedes(left->second, right->second)
                                            : precedes(left->first, right->first);
