@@ -166,7 +166,7 @@ void AskDesk::start(Ask& ask)
         throw Failure("F0000", "", "The request does not go to a host of Twilio.");
     secrets::Owner const owner{ask.header->userId, ask.fields[ask::kind]};
     std::string_view const sealed = ask.fields[ask::sealed];
-    const Secret* secret = credentials_.find(owner, sealed);
+    const Secret* secret = credentials_.find(owner, ask.fields[ask::keyId], sealed);
     if (secret == nullptr) {
         pg::Transaction transaction("pg_twilio: opening a credential");
         secret = &credentials_.open(owner, ask.fields[ask::keyId], sealed);

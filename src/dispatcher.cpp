@@ -369,7 +369,7 @@ const Secret& Dispatcher::openCredential(const Order& order)
     pg_uuid_t user;
     std::memcpy(user.data, order.user.bytes.data(), UUID_LEN);
     secrets::Owner const owner{user, order.credentialKind};
-    if (const Secret* known = credentials_.find(owner, order.sealed); known != nullptr)
+    if (const Secret* known = credentials_.find(owner, order.keyId, order.sealed); known != nullptr)
         return *known;
     pg::Transaction transaction("pg_twilio: opening a credential");
     const Secret& secret = credentials_.open(owner, order.keyId, order.sealed);
