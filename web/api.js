@@ -1,0 +1,49 @@
+// Requests to the database's REST interface. A refusal becomes a Refusal with the server's own sentence.
+
+import { signOut, token } from './session.js';
+
+export class Refusal extends Error {
+  constructor(status, answer) {
+    super(answer?.message ?? `The server answered with status ${status}.`);
+    this.status = status;
+    this.code = answer?.code ?? '';
+    this.details = answer?.details ?? '';
+    this.hint = answer?.hint ?? '';
+  }
+
+  // One or two sentences for people. Hints that speak SQL are for developers.
+  get sentence() {
+    const parts = [this.details || this.message];
+    if (this.hint && !/\b(SELECT|INSERT|UPDATE|SET LOCAL)\b|[a-z]_[a-z]/.test(this.hint)) parts.push(this.hint);
+    return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
+  }
+}
+
+async function send(method, path, body) {
+  try {
+    return await fetch(`/api/${path}`, {
+      method,
+      headers: { Authorization: `Bearer ${token()}`, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: 'no-store',
+    });
+  } catch {
+    throw new Refusal(0, { message: 'The server cannot be reached', hint: 'Check your connection and try again.' });
+  }
+}
+
+export async function request(method, path, body) {
+  const used = token();
+  const response = await send(method, path, body);
+  if (response.status === 204) return null;
+  const answer = await response.json().catch(() => null);
+  if (response.ok) return answer;
+  // A late answer to an old token must not end a new session.
+  if (response.status === 401 && token() === used) signOut('Your session has ended. Sign in again in the app, or enter a new token.');
+  throw new Refusal(response.status, answer);
+}
+
+export const get = (path) => request('GET', path);
+export const post = (path, body) => request('POST', path, body);
+export const put = (path, body) => request('PUT', path, body);
+export const remove = (path) => request('DELETE', path);

@@ -1,0 +1,154 @@
+// The user's messages, newest first, and the chart above them. Both are asked for again every few seconds while the page
+// can be seen; rows that did not change are left alone.
+
+import { get, post, Refusal } from './api.js';
+import { draw } from './chart.js';
+import { $, announce, busy, make, when } from './page.js';
+
+const COLUMNS = 'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
+const PAGE = 25;
+const INTERVAL = 3000;
+const FINAL = ['delivered', 'undelivered', 'failed', 'canceled', 'read', 'received', 'unresolved'];
+
+// What people call a status, and how it looks.
+const STATUSES = {
+  pending: ['Waiting', 'waiting'], submitting: ['Sending', 'waiting'], unknown: ['Checking', 'waiting'], unresolved: ['Unclear', 'bad'],
+  accepted: ['Accepted', 'waiting'], scheduled: ['Scheduled', 'waiting'], queued: ['Queued', 'waiting'], sending: ['Sending', 'waiting'],
+  sent: ['Sent', 'waiting'], delivered: ['Delivered', 'good'], read: ['Read', 'good'], received: ['Received', 'good'], receiving: ['Receiving', 'waiting'],
+  undelivered: ['Not delivered', 'bad'], failed: ['Failed', 'bad'], canceled: ['Canceled', 'quiet'],
+};
+
+let timer = null;
+let wanted = PAGE;
+let chartSeen = '';
+const rows = new Map();      // id → {item, seen}
+const followed = new Map();  // id → last status said aloud
+
+const nameOf = (status) => STATUSES[status]?.[0] ?? status;
+
+function act(button, label, path, id) {
+  busy(button, label, async () => {
+    try {
+      await post(path, { id });
+      await look();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      announce(error.sentence);
+      $('messages-state').textContent = error.sentence;
+    }
+  });
+}
+
+function action(message) {
+  const [text, label, path] = ['pending', 'scheduled'].includes(message.status) ? ['Cancel', 'Canceling …', 'rpc/twilio_cancel_message']
+    : ['failed', 'unresolved'].includes(message.status) && message.direction !== 'inbound' ? ['Send again', 'Sending …', 'rpc/twilio_retry_message'] : [];
+  if (!text) return '';
+  const button = make('button', 'quiet small', text);
+  button.type = 'button';
+  button.setAttribute('aria-label', `${text}: message to ${message.to_number}`);
+  button.addEventListener('click', () => act(button, label, path, message.id));
+  return button;
+}
+
+function fill(item, message) {
+  const inbound = message.direction === 'inbound';
+  const [name, look] = STATUSES[message.status] ?? [message.status, 'quiet'];
+  item.dataset.direction = inbound ? 'inbound' : 'outbound';
+  item.dataset.id = message.id;
+  const problem = message.error_message || (message.error_code ? `Twilio's error ${message.error_code}.` : '');
+  item.replaceChildren(
+    make('div', 'message-head',
+      make('span', 'party', make('span', 'direction', inbound ? 'From ' : 'To '), make('strong', '', (inbound ? message.from_number : message.to_number) ?? '')),
+      make('span', `state ${look}`, name)),
+    make('p', 'message-body', message.body ?? ''),
+    ...(problem ? [make('p', 'problem', message.error_code ? `${problem} (${message.error_code})` : problem)] : []),
+    make('div', 'message-foot', when(message.created_at), ...(message.num_segments > 1 ? [make('span', '', `${message.num_segments} segments`)] : []), action(message)));
+}
+
+function say(message) {
+  if (!followed.has(message.id) || followed.get(message.id) === message.status) return;
+  followed.set(message.id, message.status);
+  if (!FINAL.includes(message.status)) return;
+  announce(`Message to ${message.to_number}: ${nameOf(message.status)}.`);
+  followed.delete(message.id);
+}
+
+function show(list) {
+  const place = $('messages-list');
+  const focused = document.activeElement;
+  list.forEach((message, position) => {
+    const row = rows.get(message.id) ?? { item: make('li'), seen: '' };
+    rows.set(message.id, row);
+    const now = JSON.stringify(message);
+    if (row.seen !== now) fill(row.item, message);
+    row.seen = now;
+    if (place.children[position] !== row.item) place.insertBefore(row.item, place.children[position] ?? null);
+    say(message);
+  });
+  while (place.children.length > list.length) {
+    rows.delete(place.lastChild.dataset.id);
+    place.lastChild.remove();
+  }
+  // A button that went away with its status must not take the focus to the top of the page.
+  if (focused !== document.body && !focused.isConnected) $('messages-title').focus();
+  $('messages-empty').hidden = list.length > 0;
+  $('more').hidden = list.length < wanted;
+}
+
+async function look() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
+  const [list, days] = await Promise.all([
+    get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`),
+    get(`rpc/twilio_messages_per_day?days=14&time_zone=${encodeURIComponent(zone)}`),
+  ]);
+  show(list);
+  const now = JSON.stringify(days);
+  if (now !== chartSeen) draw(days);
+  chartSeen = now;
+  $('messages-state').textContent = '';
+}
+
+async function turn() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    await look();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    if (error.status === 401) return;
+    $('messages-state').textContent = error.sentence;
+  }
+  if (timer !== null) timer = setTimeout(turn, INTERVAL);
+}
+
+export function start() {
+  stop();
+  timer = 0;
+  turn();
+}
+
+export function stop() {
+  clearTimeout(timer);
+  timer = null;
+}
+
+// Forgets what belongs to another user.
+export function forget() {
+  wanted = PAGE;
+  chartSeen = '';
+  followed.clear();
+  show([]);
+}
+
+// Says aloud what becomes of a message that was just sent, and shows it at once.
+export function follow(message) {
+  followed.set(message.id, message.status);
+  start();
+}
+
+$('more').addEventListener('click', () => {
+  wanted += PAGE;
+  start();
+});
+$('messages-title').tabIndex = -1;
+document.addEventListener('visibilitychange', () => { if (!document.hidden && timer !== null) start(); });

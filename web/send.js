@@ -1,0 +1,75 @@
+// Sending a message. Each message has a key of its own, so that a second click, or a second try after an answer that got
+// lost, does not send it twice.
+
+import { post, Refusal } from './api.js';
+import * as account from './account.js';
+import * as messages from './messages.js';
+import * as numbers from './numbers.js';
+import { $, busy, clearErrors, fieldError, notice } from './page.js';
+import { segments } from './segments.js';
+
+const form = $('send-form');
+const newKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+let key = newKey();
+
+function count() {
+  const { encoding, units, segments: number, culprit } = segments($('body').value);
+  const parts = [`${units} ${units === 1 ? 'character' : 'characters'}`, `${number} ${number === 1 ? 'segment' : 'segments'}`, encoding];
+  if (culprit) parts.push(`because of “${culprit}”`);
+  $('segments').textContent = parts.join(' · ');
+}
+
+function offerSenders() {
+  const chosen = $('from_number').value;
+  const senders = numbers.list().filter((number) => number.sms);
+  const usual = account.settings()?.phone_number;
+  $('from_number').replaceChildren(new Option(usual ? `Usual number (${usual})` : 'Usual number', ''), ...senders.map((number) => new Option(numbers.label(number), number.phone_number)));
+  $('from_number').value = senders.some((number) => number.phone_number === chosen) ? chosen : '';
+}
+
+function fieldOf(refusal) {
+  if (refusal.status !== 400) return null;
+  const text = `${refusal.message} ${refusal.details}`;
+  return [[/to_number|recipient|number of the receiver/i, 'to_number'], [/from_number|sender/i, 'from_number'], [/\bbody\b|empty message|message text/i, 'body'], [/phone number/i, 'to_number']]
+    .find(([pattern]) => pattern.test(text))?.[1] ?? null;
+}
+
+async function send() {
+  clearErrors(form);
+  notice('send-notice', 'good', '');
+  try {
+    const message = await post('rpc/twilio_send_sms', {
+      to_number: $('to_number').value.replace(/[\s()./-]/g, ''),
+      body: $('body').value,
+      from_number: $('from_number').value || null,
+      idempotency_key: key,
+    });
+    key = newKey();
+    $('body').value = '';
+    count();
+    messages.follow(message);
+    notice('send-notice', 'good', `Message to ${message.to_number} is on its way.`);
+    $('body').focus();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    if (error.status === 401) return;
+    const field = fieldOf(error);
+    if (field) {
+      fieldError(field, error.sentence);
+      $(field).focus();
+    } else {
+      notice('send-notice', 'error', error.sentence, { focus: true });
+    }
+  }
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  busy($('send-button'), 'Sending …', send);
+});
+// Another text or receiver is another message.
+form.addEventListener('input', () => { key = newKey(); });
+$('body').addEventListener('input', count);
+numbers.onNumbers(offerSenders);
+account.onSettings(offerSenders);
+count();

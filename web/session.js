@@ -1,0 +1,44 @@
+// Who is signed in: the app's JSON Web Token. The app puts it into sessionStorage["twilio.jwt"], or opens the page with
+// #token=…, which is taken over and removed from the address at once.
+
+const KEY = 'twilio.jwt';
+const watchers = [];
+
+function takeFromAddress() {
+  const found = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (found === null) return;
+  sessionStorage.setItem(KEY, found);
+  history.replaceState(null, '', location.pathname + location.search);
+}
+
+export const token = () => sessionStorage.getItem(KEY) ?? '';
+
+export function signIn(given) {
+  sessionStorage.setItem(KEY, given);
+}
+
+// Forgets the token and asks to sign in again; `reason` tells the user why.
+export function signOut(reason) {
+  sessionStorage.removeItem(KEY);
+  for (const watcher of watchers) watcher(reason);
+}
+
+export function onSignOut(watcher) {
+  watchers.push(watcher);
+}
+
+// The user that the token names, to notice when it becomes another one. Nothing is trusted because of it.
+export function userOfToken() {
+  try {
+    return JSON.parse(atob(token().split('.')[1].replaceAll('-', '+').replaceAll('_', '/'))).sub ?? '';
+  } catch {
+    return '';
+  }
+}
+
+takeFromAddress();
+addEventListener('hashchange', () => {
+  if (!location.hash.startsWith('#token=')) return;
+  takeFromAddress();
+  location.reload();
+});
