@@ -24,8 +24,8 @@ new_server_dir() {
     echo "$dir"
 }
 
-# Sets `tree` to a directory with build/pg and test/ that the server's user can read: the checkout,
-# or, where that is under somebody's private directory, a copy in DIR.
+# Sets `tree` to a directory with build/pg, test/ and the documents that the server's user can read:
+# the checkout, or, where that is under somebody's private directory, a copy in DIR.
 find_readable_tree() {
     local dir=$1
     tree=$checkout
@@ -34,7 +34,9 @@ find_readable_tree() {
         if [ ! -e "$tree" ]; then
             mkdir -p "$tree/build"
             cp -a "$checkout/build/pg" "$tree/build/"
-            cp -a "$checkout/test" "$tree/"
+            for part in test docs README.md; do
+                [ ! -e "$checkout/$part" ] || cp -a "$checkout/$part" "$tree/"
+            done
             chmod -R a+rX "$tree"
         fi
     fi

@@ -152,7 +152,12 @@ is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '0', '... wh
 $standin->change(account_sid(40), numbers => [ '+15005550006' ]);
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_phone_numbers()')->{out}, '+15005550006', 'numbers that are gone at Twilio');
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+15005550006', '... are gone here too');
-is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'with credentials that Twilio refuses the list is PT409');
+is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'before the account is verified the list is PT409');
+$standin->change(account_sid(40), token => token(99));
+my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
+is($revoked->{state}, 'PT409', 'with credentials that Twilio no longer takes the list is PT409');
+like($revoked->{detail}, qr/20003/, '... with the code of Twilio');
+is(as_user($node, 40, 'SELECT count(*) FROM twilio_numbers')->{out}, '1', '... and the numbers are kept');
 
 # ---- rate limit -------------------------------------------------------------------------------
 
@@ -161,7 +166,7 @@ $node->reload;
 configure($node, $standin, 50, numbers => 600);
 configure($node, $standin, 51);
 wait_until { $node->safe_psql('postgres', 'SHOW twilio.api_rate_limit') eq '3' } 5, 'the limit is set';
-my @states = map { as_user($node, 50, 'SELECT count(*) FROM twilio_phone_numbers()')->{state} } 1 .. 4;
+my @states = map { as_user($node, 50, $_)->{state} } $verify, ('SELECT count(*) FROM twilio_phone_numbers()') x 3;
 is("@states", '   PT429', 'api_rate_limit refuses the fourth call in a minute, and counts no pages');
 is(as_user($node, 51, $verify)->{out}, 't|active|Full|', '... and leaves other tenants alone');
 

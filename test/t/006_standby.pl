@@ -14,8 +14,10 @@ configure($primary, $standin, 1);
 is(as_user($primary, 1, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'the primary works');
 
 $primary->backup('base');
+is(sprintf('%04o', (stat $primary->backup_dir . '/base/pg_twilio.key')[2] & 07777), '0600', 'a base backup carries the key file, with its mode');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
+chmod 0600, $standby->data_dir . '/pg_twilio.key';    # the framework copies without modes
 $standby->start;
 configure($primary, $standin, 2);
 $primary->wait_for_catchup($standby);

@@ -39,7 +39,7 @@ sub result
 {
 	my ($self) = @_;
 	my $mark = delete $self->{mark};
-	$self->{psql}->pump until $self->{out} =~ /^$mark$/m && $self->{err} =~ /^$mark$/m
+	$self->{psql}->pump until $self->{out} =~ /^$mark\n/m && $self->{err} =~ /^$mark\n/m
 	  or !$self->{psql}->pumpable;
 	s/^$mark\n//m for $self->{out}, $self->{err};
 	(my $out = $self->{out}) =~ s/\n\z//;
