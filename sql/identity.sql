@@ -60,10 +60,12 @@ COMMENT ON FUNCTION twilio_private.require_user() IS 'Returns the current user i
 REVOKE ALL ON FUNCTION twilio_private.require_user() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.actor() RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END
+BEGIN
+    RETURN CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
+END
 $$;
 COMMENT ON FUNCTION twilio_private.actor() IS
     'The role that issued the statement, also inside SECURITY DEFINER functions, where current_user is their owner.';

@@ -80,7 +80,11 @@ BEGIN
                   HINT = 'Verify them first: SELECT * FROM twilio_verify().';
     END IF;
     pages := twilio_private.list_numbers(owner, settings.account_sid);
-    PERFORM twilio_private.require_unchanged(owner, stamp);
+    BEGIN
+        PERFORM twilio_private.require_unchanged(owner, stamp);
+    EXCEPTION WHEN serialization_failure THEN
+        PERFORM twilio_private.refuse_changed();
+    END;
 
     -- The list is live: rows may move from one page to the next while it is read.
     INSERT INTO @extschema@.twilio_numbers AS known

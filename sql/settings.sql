@@ -84,7 +84,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.twilio_settings', '');
 
 -- A row is in here only between two statements of twilio_private.record_verification(): whoever is not that function
 -- cannot put one here, so nobody else can write the columns that say what Twilio thinks of the credentials.
-CREATE TABLE twilio_private.verification_permit (
+CREATE UNLOGGED TABLE twilio_private.verification_permit (
     user_id uuid PRIMARY KEY
 );
 COMMENT ON TABLE twilio_private.verification_permit IS

@@ -253,24 +253,25 @@ DECLARE
     new_secret boolean := coalesce(NEW.api_key_secret = 'sealed', false);
     changed text[];
 BEGIN
+    NEW.updated_at := now();
+    DELETE FROM twilio_private.verification_permit p WHERE p.user_id = NEW.user_id;
+    IF FOUND THEN
+        RETURN NEW;
+    END IF;
+
     NEW.id := OLD.id;
     NEW.created_at := OLD.created_at;
-    NEW.updated_at := now();
+    NEW.is_verified := OLD.is_verified;
+    NEW.last_verified_at := OLD.last_verified_at;
+    NEW.account_name := OLD.account_name;
+    NEW.account_status := OLD.account_status;
+    NEW.account_type := OLD.account_type;
+    NEW.verification_error := OLD.verification_error;
     NEW.auth_token := twilio_private.mask();
     NEW.account_sid := twilio_private.valid('account_sid', coalesce(NEW.account_sid, ''));
     NEW.phone_number := twilio_private.valid('phone_number', nullif(NEW.phone_number, ''));
     NEW.messaging_service_sid := twilio_private.valid('messaging_service_sid', nullif(NEW.messaging_service_sid, ''));
     NEW.api_key_sid := twilio_private.valid('api_key_sid', nullif(NEW.api_key_sid, ''));
-
-    DELETE FROM twilio_private.verification_permit p WHERE p.user_id = NEW.user_id;
-    IF NOT FOUND THEN
-        NEW.is_verified := OLD.is_verified;
-        NEW.last_verified_at := OLD.last_verified_at;
-        NEW.account_name := OLD.account_name;
-        NEW.account_status := OLD.account_status;
-        NEW.account_type := OLD.account_type;
-        NEW.verification_error := OLD.verification_error;
-    END IF;
 
     IF new_secret THEN
         NEW.api_key_secret := twilio_private.mask();

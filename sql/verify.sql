@@ -34,6 +34,7 @@ DECLARE
         ELSE credential
     END;
     secret twilio_private.credential;
+    answer record;
 BEGIN
     SELECT * INTO secret FROM twilio_private.credential c WHERE c.user_id = ask_account.user_id AND c.kind = wanted;
     IF NOT FOUND THEN
@@ -42,12 +43,15 @@ BEGIN
                   DETAIL = 'The settings are there, but the secret is not: they were restored without it.',
                   HINT = 'Enter the Auth Token (and the API key, if there is one) again.';
     END IF;
-    SELECT a.http_status, a.error_code, a.error_message, a.body
-    INTO ask_account.http_status, ask_account.error_code, ask_account.error_message, ask_account.body
-    FROM twilio_private.ask(
+    answer := twilio_private.ask(
         ask_account.user_id, action, settings.account_sid,
         CASE wanted WHEN 'auth_token' THEN settings.account_sid ELSE settings.api_key_sid END,
-        wanted, secret.key_id, secret.sealed, method, host, replace(path, '{AccountSid}', settings.account_sid), form, counted, deadline) a;
+        wanted, secret.key_id, secret.sealed, method, host, replace(path, '{AccountSid}', settings.account_sid),
+        form, counted, deadline);
+    http_status := answer.http_status;
+    error_code := answer.error_code;
+    error_message := answer.error_message;
+    body := answer.body;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.ask_account(uuid, text, text, text, text, text, boolean, timestamptz, text) IS
@@ -94,18 +98,35 @@ COMMENT ON FUNCTION twilio_private.refuse_answer(text) IS 'Fails with PT502: the
 REVOKE ALL ON FUNCTION twilio_private.refuse_answer(text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.credential_stamp(user_id uuid) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT jsonb_build_array(s.account_sid, s.api_key_sid,
-        (SELECT jsonb_agg(c.updated_at ORDER BY c.kind) FROM twilio_private.credential c WHERE c.user_id = s.user_id))
-    FROM @extschema@.twilio_settings s WHERE s.user_id = credential_stamp.user_id
+BEGIN
+    RETURN (
+        SELECT jsonb_build_array(s.account_sid, s.api_key_sid, array(
+            SELECT c.updated_at FROM twilio_private.credential c WHERE c.user_id = s.user_id ORDER BY c.kind))
+        FROM @extschema@.twilio_settings s WHERE s.user_id = credential_stamp.user_id);
+END
 $$;
 COMMENT ON FUNCTION twilio_private.credential_stamp(uuid) IS
     'A value that changes when the user''s SIDs or secrets do, but not when they are sealed anew.';
 REVOKE ALL ON FUNCTION twilio_private.credential_stamp(uuid) FROM PUBLIC;
 
--- Locks the settings for the rest of the transaction. What Twilio said belongs to the credentials it was asked with.
+CREATE FUNCTION twilio_private.refuse_changed() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'Account SID, token or API key were changed while Twilio was asked.',
+              HINT = 'Ask again.';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_changed() IS 'Fails with PT409: the answer is about credentials that are no longer stored.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_changed() FROM PUBLIC;
+
+-- What Twilio said belongs to the credentials it was asked with. The lock lasts to the end of the transaction.
 CREATE FUNCTION twilio_private.require_unchanged(user_id uuid, stamp jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -113,13 +134,8 @@ AS $$
 BEGIN
     PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = require_unchanged.user_id FOR NO KEY UPDATE;
     IF twilio_private.credential_stamp(require_unchanged.user_id) IS DISTINCT FROM stamp THEN
-        RAISE serialization_failure;
+        PERFORM twilio_private.refuse_changed();
     END IF;
-EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
-    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
-        USING ERRCODE = 'PT409',
-              DETAIL = 'Account SID, token or API key were changed while Twilio was asked.',
-              HINT = 'Ask again.';
 END
 $$;
 COMMENT ON FUNCTION twilio_private.require_unchanged(uuid, jsonb) IS
@@ -142,7 +158,9 @@ BEGIN
         account_type = coalesce(record_verification.account_type, s.account_type),
         verification_error = CASE WHEN NOT verified THEN message END
     WHERE s.user_id = record_verification.user_id;
-    DELETE FROM twilio_private.verification_permit p WHERE p.user_id = record_verification.user_id;
+    IF NOT FOUND THEN
+        DELETE FROM twilio_private.verification_permit p WHERE p.user_id = record_verification.user_id;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.record_verification(uuid, boolean, text, text, text, text, timestamptz) IS
@@ -198,8 +216,12 @@ BEGIN
         message := 'Twilio accepted the credentials.';
     END IF;
     checked_at := clock_timestamp();
-    PERFORM twilio_private.require_unchanged(user_id, stamp);
-    PERFORM twilio_private.record_verification(user_id, verified, account_name, account_status, account_type, message, checked_at);
+    BEGIN
+        PERFORM twilio_private.require_unchanged(user_id, stamp);
+        PERFORM twilio_private.record_verification(user_id, verified, account_name, account_status, account_type, message, checked_at);
+    EXCEPTION WHEN serialization_failure THEN
+        PERFORM twilio_private.refuse_changed();
+    END;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_verify() IS

@@ -1,4 +1,5 @@
--- The schema as it is, so that a change of it shows in review: see expected/32_schema.out.
+-- The schema as it is, so that a change of it shows in review. After an intended change, take build/regress/results/32_schema.out
+-- as the new expected/32_schema.out.
 SET search_path = pg_catalog;
 CREATE VIEW public.members AS
     SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
