@@ -2,6 +2,7 @@
 #include "ask_desk.hpp"
 
 #include "ask.hpp"
+#include "destination.hpp"
 #include "json_scan.hpp"
 #include "settings.hpp"
 
@@ -35,22 +36,6 @@ Verdict verdictOf(const Reply& reply)
     return Verdict::broken;
 }
 
-bool isTwilioHost(std::string_view host)
-{
-    constexpr std::string_view suffix = ".twilio.com";
-    bool const plain = std::all_of(host.begin(), host.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
-    });
-    return plain && host.size() > suffix.size() && host.substr(host.size() - suffix.size()) == suffix;
-}
-
-bool isPlainPath(std::string_view path)
-{
-    return !path.empty() && path.front() == '/' && std::all_of(path.begin(), path.end(), [](char c) {
-        return c > 0x20 && c < 0x7f && c != '#' && c != '\\';
-    });
-}
-
 } // namespace
 
 struct AskDesk::Ask {
@@ -65,6 +50,8 @@ struct AskDesk::Ask {
 
     ~Ask()
     {
+        if (queue != nullptr)
+            shm_mq_detach(queue);
         if (segment != nullptr)
             dsm_detach(segment);
     }
@@ -159,11 +146,7 @@ void AskDesk::startWaiting()
 
 void AskDesk::start(Ask& ask)
 {
-    std::string const host = settings::regionalHost(ask.fields[ask::host]);
-    if (host.empty())
-        throw Failure("F0000", "", "Set both twilio.edge and twilio.region, or neither.");
-    if (!isTwilioHost(host) || !isPlainPath(ask.fields[ask::path]))
-        throw Failure("F0000", "", "The request does not go to a host of Twilio.");
+    std::string url = destination(ask.fields[ask::host], ask.fields[ask::path]);
     secrets::Owner const owner{ask.header->userId, ask.fields[ask::kind]};
     std::string_view const sealed = ask.fields[ask::sealed];
     const Secret* secret = credentials_.find(owner, ask.fields[ask::keyId], sealed);
@@ -175,7 +158,7 @@ void AskDesk::start(Ask& ask)
     Request request;
     request.id = ask.id;
     request.method = ask.fields[ask::method];
-    request.url.append("https://").append(host).append(ask.fields[ask::path]);
+    request.url = std::move(url);
     request.body = ask.fields[ask::form];
     request.username = ask.fields[ask::username];
     request.password = secret->copy();

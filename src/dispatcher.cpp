@@ -1,6 +1,7 @@
 // Turns, claims, starts and records. See sql/orders.sql for the states.
 #include "dispatcher.hpp"
 
+#include "destination.hpp"
 #include "json_check.hpp"
 #include "json_scan.hpp"
 #include "retry.hpp"
@@ -100,7 +101,13 @@ Dispatcher::~Dispatcher() = default;
 
 bool Dispatcher::maySend() const
 {
-    return settings::enabled;
+    return settings::enabled && !paused_;
+}
+
+void Dispatcher::pause(bool paused)
+{
+    paused_ = paused;
+    reload();
 }
 
 void Dispatcher::reload()
@@ -192,7 +199,7 @@ bool Dispatcher::wantsToRecord(TimePoint now) const
 
 bool Dispatcher::wantsToClaim(TimePoint now) const
 {
-    if (!maySend() || now < pausedUntil_)
+    if (!maySend() || now < troubleUntil_)
         return false;
     if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue())
         return true;
@@ -239,13 +246,13 @@ void Dispatcher::poll(TimePoint now)
 void Dispatcher::work(AuditTrail& audit)
 {
     auto const now = Clock::now();
-    if (now >= pausedUntil_ && (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
+    if (!paused_ && now >= troubleUntil_ && (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
         try {
             transact(now);
         } catch (const pg::Error& error) {
             pg::logError(error, "recording and claiming orders");
             shared::noteError(worker_, error.what());
-            pausedUntil_ = now + afterSqlError;
+            troubleUntil_ = now + afterSqlError;
             if (!isPassing(error) && !results_.empty())
                 recordOneByOne(audit);
         }
@@ -342,7 +349,6 @@ void Dispatcher::start(Order&& order)
     Request request;
     request.id = id;
     request.method = order.method;
-    request.url = "https://" + settings::regionalHost(order.host) + order.path;
     request.body = std::move(order.form);
     if (!request.body.empty() && request.body.front() == '{')
         request.contentType = "application/json";
@@ -351,6 +357,7 @@ void Dispatcher::start(Order&& order)
     refused.id = id;
     refused.transport = Transport::unreachable;
     try {
+        request.url = destination(order.host, order.path);
         request.password = openCredential(order).copy();
     } catch (const pg::Failure& failure) {
         refused.error = failure.detail;
@@ -404,6 +411,8 @@ void Dispatcher::releaseReady()
 
 milliseconds Dispatcher::waitMillis() const
 {
+    if (paused_)
+        return std::chrono::hours(1);
     auto const now = Clock::now();
     TimePoint due = recovered_ ? pollAt_ : now;
     if (!results_.empty())
@@ -415,7 +424,7 @@ milliseconds Dispatcher::waitMillis() const
         if (wantsToClaim(now))
             due = now;
     }
-    due = std::max({due, pausedUntil_, now});
+    due = std::max({due, troubleUntil_, now});
     return std::chrono::ceil<milliseconds>(due - now);
 }
 

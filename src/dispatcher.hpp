@@ -24,6 +24,7 @@ public:
     Dispatcher& operator=(const Dispatcher&) = delete;
 
     void reload();           // settings have changed
+    void pause(bool paused); // library and SQL do not fit together: nothing is touched
     void wake();             // orders were committed
     bool take(Reply& reply); // false: not one of ours
     void work(AuditTrail& audit); // records, claims and starts what is due
@@ -59,12 +60,13 @@ private:
     std::unordered_map<std::uint64_t, InFlight> inFlight_;
     std::vector<outbox::Result> results_;
     std::vector<AuditRow> rows_; // for the audit log, one per request
+    bool paused_ = false;
     bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;
     TimePoint recordBy_{};
-    TimePoint pausedUntil_{}; // after an error of SQL
+    TimePoint troubleUntil_{}; // after an error of SQL
 };
 
 } // namespace twilio

@@ -132,6 +132,13 @@ bool startProcess(Oid oid, int index, std::uint64_t generation, Known& database)
     });
 }
 
+void warnOnce(const char* message, const char* hint, Oid oid)
+{
+    if (!std::exchange(roomWarned, true))
+        ereport(WARNING, (errmsg_internal("%s", message), errdetail_internal("Database %u has no worker.", oid),
+                          errhint("%s", hint)));
+}
+
 void start(Oid oid, Known& database, Clock::time_point now)
 {
     int index = 0;
@@ -139,8 +146,12 @@ void start(Oid oid, Known& database, Clock::time_point now)
     {
         shared::Locked lock;
         shared::Worker* slot = shared::reserve(oid);
-        if (slot == nullptr)
+        if (slot == nullptr) {
+            warnOnce("twilio: more databases have the extension than there are worker slots",
+                     "Drop the extension where it is not used.", oid);
+            database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
             return;
+        }
         index = static_cast<int>(slot - shared::state->workers);
         generation = slot->generation;
     }
@@ -154,10 +165,7 @@ void start(Oid oid, Known& database, Clock::time_point now)
         shared::state->workers[index].state = shared::WorkerState::no_room;
     }
     database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
-    if (!roomWarned)
-        ereport(WARNING, (errmsg("twilio: no background worker is free for database %u", oid),
-                          errhint("Raise max_worker_processes and restart the server.")));
-    roomWarned = true;
+    warnOnce("twilio: no background worker is free", "Raise max_worker_processes and restart the server.", oid);
 }
 
 // Looks at one database; returns whether a worker is on its way there.

@@ -100,7 +100,8 @@ private:
                 asks_.take(*reply) || orders_.take(*reply);
             pg_usleep(1000);
         }
-        orders_.releaseReady();
+        if (shared_.state == shared::WorkerState::running)
+            orders_.releaseReady();
     }
 
     bool busy() const { return !asks_.idle() || !orders_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
@@ -181,6 +182,7 @@ bool Worker::look()
         return std::strcmp(version, PG_TWILIO_VERSION) == 0;
     });
     transaction.commit();
+    orders_.pause(!fits);
     shared::Locked lock;
     shared_.state = fits ? shared::WorkerState::running : shared::WorkerState::paused;
     strlcpy(shared_.note, fits ? "" : "The library is version " PG_TWILIO_VERSION ", the extension's SQL is another.",
