@@ -1,0 +1,143 @@
+#include "turns.hpp"
+
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+using namespace std::chrono_literals;
+using namespace twilio;
+
+namespace {
+
+const TimePoint start = TimePoint() + 1000h;
+
+TenantId tenant(unsigned number)
+{
+    TenantId id;
+    std::memcpy(id.bytes.data(), &number, sizeof number);
+    return id;
+}
+
+Waiting waiting(unsigned number, int maxInFlight = 16, double rate = 0, TimePoint due = start)
+{
+    return {tenant(number), due, rate, maxInFlight};
+}
+
+int countOf(const std::vector<Share>& shares, unsigned number)
+{
+    for (const Share& share : shares)
+        if (share.user == tenant(number))
+            return share.count;
+    return 0;
+}
+
+TenantMap<int> all(const std::vector<Share>& shares)
+{
+    TenantMap<int> got;
+    for (const Share& share : shares)
+        got[share.user] = share.count;
+    return got;
+}
+
+} // namespace
+
+TEST(Turns, dealEqualSharesToThoseWhoWait)
+{
+    Turns turns;
+    turns.list({waiting(1, 100), waiting(2, 100), waiting(3, 100)}, start);
+    auto const shares = turns.deal(30, start);
+    for (unsigned number : {1u, 2u, 3u})
+        EXPECT_EQ(countOf(shares, number), 10);
+}
+
+TEST(Turns, giveANewcomerASlotAtOnceBesideALongBacklog)
+{
+    Turns turns;
+    turns.list({waiting(1, 1000)}, start);
+    auto const first = turns.deal(500, start);
+    turns.claimed(first, all(first));
+    turns.list({waiting(1, 1000), waiting(2, 1000)}, start);
+    EXPECT_EQ(countOf(turns.deal(2, start), 2), 1);
+}
+
+TEST(Turns, startNoMoreThanTheCeilingAndHoldAsManyReady)
+{
+    Turns turns;
+    turns.list({waiting(1, 4)}, start);
+    auto const shares = turns.deal(100, start);
+    EXPECT_EQ(countOf(shares, 1), 8);
+    turns.claimed(shares, all(shares));
+    for (int i = 0; i < 4; i++) {
+        ASSERT_TRUE(turns.mayStart(tenant(1)));
+        turns.started(tenant(1));
+    }
+    EXPECT_FALSE(turns.mayStart(tenant(1)));
+    EXPECT_TRUE(turns.deal(100, start).empty());
+    EXPECT_FALSE(turns.mayDeal()) << "nothing may be claimed until a request has ended";
+    turns.finished(tenant(1));
+    EXPECT_TRUE(turns.mayDeal());
+    EXPECT_EQ(countOf(turns.deal(100, start), 1), 1);
+}
+
+TEST(Turns, lowerTheCeilingOn429AndRaiseItAfterSuccess)
+{
+    Turns turns;
+    turns.list({waiting(1, 16)}, start);
+    turns.slowDown(tenant(1), start);
+    auto const shares = turns.deal(100, start);
+    EXPECT_EQ(countOf(shares, 1), 16) << "twice the halved ceiling";
+    for (int i = 0; i < 1000; i++)
+        turns.succeeded(tenant(1));
+    turns.claimed(shares, all(shares));
+    EXPECT_EQ(countOf(turns.deal(100, start), 1), 16) << "up to twice the full ceiling again";
+}
+
+TEST(Turns, keepThePaceAndSayWhenTheNextSlotIsDue)
+{
+    Turns turns;
+    turns.list({waiting(1, 16, 2)}, start);
+    EXPECT_EQ(countOf(turns.deal(100, start), 1), 1);
+    EXPECT_EQ(turns.nextDue(), start + 500ms);
+    EXPECT_TRUE(turns.deal(100, start + 499ms).empty());
+    EXPECT_EQ(countOf(turns.deal(100, start + 500ms), 1), 1);
+}
+
+TEST(Turns, waitForOrdersThatAreDueLater)
+{
+    Turns turns;
+    turns.list({waiting(1, 16, 0, start + 3s)}, start);
+    EXPECT_FALSE(turns.mayDeal());
+    EXPECT_EQ(turns.nextDue(), start + 3s);
+}
+
+TEST(Turns, passOverWhoeverHasNothingMore)
+{
+    Turns turns;
+    turns.list({waiting(1)}, start);
+    auto const shares = turns.deal(10, start);
+    EXPECT_TRUE(turns.claimed(shares, {{tenant(1), 3}}));
+    EXPECT_FALSE(turns.mayDeal());
+}
+
+TEST(Turns, dropWhoIsNoLongerListed)
+{
+    Turns turns;
+    turns.list({waiting(1), waiting(2)}, start);
+    turns.list({waiting(2)}, start);
+    auto const shares = turns.deal(10, start);
+    EXPECT_EQ(countOf(shares, 1), 0);
+    EXPECT_EQ(countOf(shares, 2), 10);
+}
+
+TEST(Turns, holdBackAnAccountThatTwilioRefusesUntilItIsListedAgain)
+{
+    Turns turns;
+    turns.list({waiting(1), waiting(2)}, start);
+    turns.refuse(tenant(1), {20003, "Authenticate"});
+    ASSERT_NE(turns.refusal(tenant(1)), nullptr);
+    EXPECT_EQ(turns.refusal(tenant(1))->code, 20003);
+    EXPECT_EQ(countOf(turns.deal(10, start), 1), 0);
+    turns.list({waiting(1), waiting(2)}, start);
+    EXPECT_EQ(turns.refusal(tenant(1)), nullptr);
+    EXPECT_GT(countOf(turns.deal(10, start), 1), 0);
+}
