@@ -82,9 +82,9 @@ check:
 	@test/check
 endif
 
-##   check-LAYER    one layer: unit standin regress server rest (TESTS=002_verify.pl picks a file)
-.PHONY: check-unit check-standin check-regress check-server check-rest
-check-unit check-standin check-regress check-server check-rest: check-%:
+##   check-LAYER    one layer: unit standin regress server rest browser (TESTS=002_verify.pl picks a file)
+.PHONY: check-unit check-standin check-regress check-server check-rest check-browser
+check-unit check-standin check-regress check-server check-rest check-browser: check-%:
 	@test/check $*
 
 ##   installcheck   SQL and isolation tests against a running, preloaded server (PGHOST, PGPORT, PGUSER)

@@ -43,6 +43,11 @@ function changes() {
   return Object.fromEntries(changed.map(([name, value]) => [name, name === 'phone_number' && value === '' ? null : value]));
 }
 
+// All members that are not empty, for settings that do not exist yet.
+function filledIn() {
+  return Object.fromEntries(Object.entries(entered()).filter(([, value]) => value !== ''));
+}
+
 function offerNumbers() {
   const choice = $('phone_choice');
   const known = numbers.list();
@@ -156,7 +161,7 @@ async function store() {
   const differing = changes();
   if (stored && Object.keys(differing).length === 0) return stored;
   try {
-    return stored ? await put(PATH, differing) : await post(PATH, { ...entered(), phone_number: entered().phone_number || null });
+    return stored ? await put(PATH, differing) : await post(PATH, filledIn());
   } catch (error) {
     if (error instanceof Refusal && (error.status === 404 || error.code === '23505')) await reload();
     throw error;

@@ -14,6 +14,10 @@ let key = newKey();
 
 function count() {
   const { encoding, units, segments: number, culprit } = segments($('body').value);
+  if (units === 0) {
+    $('segments').textContent = 'Up to 160 characters are one segment; Twilio bills each segment.';
+    return;
+  }
   const parts = [`${units} ${units === 1 ? 'character' : 'characters'}`, `${number} ${number === 1 ? 'segment' : 'segments'}`, encoding];
   if (culprit) parts.push(`because of “${culprit}”`);
   $('segments').textContent = parts.join(' · ');
@@ -27,11 +31,22 @@ function offerSenders() {
   $('from_number').value = senders.some((number) => number.phone_number === chosen) ? chosen : '';
 }
 
+// The form is there once something can be sent; until then a sentence says what is missing.
+function openOrClose(settings) {
+  const missing = !settings ? 'Save the settings of your Twilio account first.'
+    : !settings.is_active ? 'This account is switched off.'
+      : !settings.sms_enabled ? 'SMS is switched off in the settings.'
+        : !settings.is_verified ? 'Verify the credentials first.' : '';
+  $('send-closed').textContent = missing;
+  $('send-closed').hidden = !missing;
+  form.hidden = Boolean(missing);
+}
+
+// The field that a refusal is about: the server names it in its message.
 function fieldOf(refusal) {
   if (refusal.status !== 400) return null;
-  const text = `${refusal.message} ${refusal.details}`;
-  return [[/to_number|recipient|number of the receiver/i, 'to_number'], [/from_number|sender/i, 'from_number'], [/\bbody\b|empty message|message text/i, 'body'], [/phone number/i, 'to_number']]
-    .find(([pattern]) => pattern.test(text))?.[1] ?? null;
+  return [[/recipient/, 'to_number'], [/sender/, 'from_number'], [/body|message is empty/, 'body']]
+    .find(([pattern]) => pattern.test(refusal.message))?.[1] ?? null;
 }
 
 async function send() {
@@ -72,4 +87,5 @@ form.addEventListener('input', () => { key = newKey(); });
 $('body').addEventListener('input', count);
 numbers.onNumbers(offerSenders);
 account.onSettings(offerSenders);
+account.onSettings(openOrClose);
 count();

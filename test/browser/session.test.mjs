@@ -1,0 +1,124 @@
+// Sessions that end, users that change, windows side by side.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { startStack } from '../rest/stack.mjs';
+import { expire, openPage, shows, startBrowser } from './browser.mjs';
+
+const stack = await startStack();
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await stack.stop();
+});
+
+const stored = (tenant) => stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
+
+test('the token comes from sessionStorage as the app left it, or once from the address', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, null);
+  await shows(page, '#sign-in', 'Sign in');
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), tenant.token);
+  await page.reload();
+  await shows(page, '#status', 'Verified');
+  const other = await stack.newTenant();
+  await page.goto(`${stack.url}/twilio-settings#token=${other.token}`);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(page.url(), `${stack.url}/twilio-settings`);
+  assert.equal(await page.getByLabel('Account SID').inputValue(), '');
+});
+
+test('a session that ends asks to sign in again and keeps what was typed', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await expire(page, stack, tenant.user);
+  await shows(page, '#sign-in-reason', 'Your session has ended.');
+  assert.equal(await page.locator('#workspace').isVisible(), false);
+  assert.equal(await page.evaluate(() => sessionStorage.getItem('twilio.jwt')), null);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'sign-in-title');
+  await page.getByLabel('Token', { exact: true }).fill(tenant.token);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await shows(page, '#status', 'Verified');
+  assert.equal(await page.getByRole('switch', { name: 'Voice' }).isChecked(), false);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  assert.equal((await stored(tenant)).voice_enabled, false);
+});
+
+test('signing in as somebody else shows nothing of the one before', async (t) => {
+  const tenant = await stack.configuredTenant({ account: { numbers: [{ phone_number: '+15005550006', friendly_name: 'Reception' }] } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  await page.getByLabel('Account SID').fill('typed by the first user');
+  await expire(page, stack, tenant.user);
+  await shows(page, '#sign-in-reason', 'Your session has ended.');
+  await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await shows(page, '#status', 'Not configured');
+  const text = await page.evaluate(() => document.body.innerText + [...document.querySelectorAll('input')].map((input) => input.value).join());
+  for (const secret of [tenant.sid, 'Reception', tenant.number, 'typed by the first user']) assert.ok(!text.includes(secret), secret);
+});
+
+test('two windows: what one saves the other shows, and neither undoes the other', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const one = await openPage(t, browser, stack, tenant.token);
+  await shows(one, '#status', 'Verified');
+  const two = await one.context().newPage();
+  await two.goto(`${stack.url}/twilio-settings#token=${tenant.token}`);
+  await shows(two, '#status', 'Verified');
+
+  await two.locator('#sms_enabled').uncheck();
+  await one.locator('#voice_enabled').uncheck();
+  await one.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(one, '#account-notice', 'Settings saved.');
+  await two.locator('#voice_enabled:not(:checked)').waitFor();
+  assert.equal(await two.locator('#sms_enabled').isChecked(), false);
+  await two.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(two, '#account-notice', 'Settings saved.');
+  await one.locator('#sms_enabled:not(:checked)').waitFor();
+  const { sms_enabled, voice_enabled } = await stored(tenant);
+  assert.deepEqual([sms_enabled, voice_enabled], [false, false]);
+
+  await two.getByRole('button', { name: 'Delete …' }).click();
+  await two.getByRole('button', { name: 'Delete settings' }).click();
+  await shows(two, '#status', 'Not configured');
+  await shows(one, '#status', 'Not configured');
+});
+
+test('a window that missed what happened learns it from the server\'s answer', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Not configured');
+  const account = { account_sid: tenant.sid, auth_token: tenant.secret };
+  await stack.request('POST', '/api/twilio-settings/', { token: tenant.token, body: account });
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'A user has one Twilio account.');
+  await shows(page, '#status', 'Not verified');
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+
+  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
+  await page.locator('#sms_enabled').uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'No Twilio account is configured');
+  await shows(page, '#status', 'Not configured');
+});
+
+test('no connection: the page says so and goes on when it is back', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await page.route('**/api/**', (route) => route.abort(), { times: 1 });
+  await page.context().setOffline(true);
+  await page.locator('#sms_enabled').uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'The server cannot be reached. Check your connection and try again.');
+  await page.context().setOffline(false);
+  await page.unrouteAll();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+});

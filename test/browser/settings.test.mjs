@@ -1,0 +1,229 @@
+// The settings page in Chromium on the real stack: configure, verify, number list, delete, and what goes wrong meanwhile.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { startStack } from '../rest/stack.mjs';
+import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
+
+const stack = await startStack();
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await stack.stop();
+});
+
+const NUMBERS = [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010', friendly_name: 'Dr Ellis', capabilities: { mms: false } },
+  { phone_number: '+442071838750', capabilities: { sms: false, mms: false } }];
+const stored = (tenant) => stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
+const saved = (page) => shows(page, '#account-notice', 'Settings saved.');
+
+async function configure(page, tenant) {
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+}
+
+test('first visit: configure, verify, see the numbers, choose one', async (t) => {
+  const tenant = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(new URL(page.url()).hash, '');
+  await assertAccessible(page, 'not configured');
+  await configure(page, tenant);
+  await shows(page, '#status', 'Not verified');
+  await assertAccessible(page, 'not verified');
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#status', 'Verified');
+  await shows(page, '#account-notice', 'Twilio accepted the credentials.');
+  await shows(page, '#facts', 'Sunshine Dental');
+  await shows(page, '#numbers-list > li:nth-child(3)', '+442071838750');
+  assert.deepEqual(await page.locator('#numbers-list > li').allInnerTexts().then((all) => all.map((text) => text.split(/\s*\n\s*/))),
+    [['+15005550006', 'Reception', 'SMS', 'MMS', 'Voice'], ['+15005550010', 'Dr Ellis', 'SMS', 'Voice'], ['+442071838750', 'Voice']]);
+  await page.getByLabel('Phone number', { exact: false }).and(page.locator('select')).first().selectOption('+15005550010');
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  const { phone_number, voice_enabled, sms_enabled, is_verified } = await stored(tenant);
+  assert.deepEqual([phone_number, voice_enabled, sms_enabled, is_verified], ['+15005550010', false, true, true]);
+  await assertAccessible(page, 'verified');
+  await page.reload();
+  await shows(page, '#status', 'Verified');
+  assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
+});
+
+test('the token is write-only: it is in no field, attribute or text once it was saved', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await configure(page, tenant);
+  const everything = () => page.evaluate(() => [document.documentElement.outerHTML, ...[...document.querySelectorAll('input')].map((input) => input.value), location.href,
+    JSON.stringify(localStorage)].join('\n'));
+  assert.ok(!(await everything()).includes(tenant.secret));
+  assert.equal(await page.getByLabel('Auth Token').inputValue(), '');
+  assert.equal(await page.getByLabel('Auth Token').getAttribute('placeholder'), '••••••••');
+  await page.reload();
+  await shows(page, '#status', 'Not verified');
+  assert.ok(!(await everything()).includes(tenant.secret));
+  await page.getByRole('switch', { name: 'SMS' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  assert.equal((await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token })).json.verified, true);
+});
+
+test('what the server refuses stands at its field, in its words, and the field has the focus', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  const refused = async (field, words) => {
+    await page.getByRole('button', { name: 'Save Settings' }).click();
+    await shows(page, `#${field}-error`, words);
+    assert.equal(await page.evaluate(() => document.activeElement.id), field);
+    assert.equal(await page.locator(`#${field}`).getAttribute('aria-invalid'), 'true');
+    assert.match(await page.locator(`#${field}`).getAttribute('aria-describedby'), new RegExp(`${field}-error`));
+    assert.equal(await page.locator('.error:visible').count(), 1);
+  };
+  await page.getByLabel('Account SID').fill('AC123');
+  await refused('account_sid', 'An Account SID has 34 characters and starts with AC.');
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await refused('auth_token', 'No Auth Token is stored for this user yet.');
+  await page.getByLabel('Auth Token').fill('too short');
+  await refused('auth_token', 'An Auth Token has at least 32 characters');
+  await assertAccessible(page, 'an error at a field');
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  await page.locator('#phone_number').fill('555');
+  await refused('phone_number', 'A phone number is written in E.164 format');
+  await page.locator('#phone_number').fill('+1 (500) 555-0006');
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  assert.equal(await page.locator('.error:visible').count(), 0);
+  assert.equal((await stored(tenant)).phone_number, '+15005550006');
+});
+
+test('a wrong token is told with Twilio\'s reason, and a right one mends it', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await configure(page, { ...tenant, secret: 'w'.repeat(32) });
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', 'the Account SID or the Auth Token is wrong');
+  await shows(page, '#status', 'Not verified');
+  await assertAccessible(page, 'verification failed');
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#status', 'Verified');
+  await shows(page, '#account-notice', 'Twilio accepted the credentials.');
+});
+
+test('while Twilio is asked, progress is shown, and a double click asks once', async (t) => {
+  const tenant = await stack.configuredTenant({ verify: false });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Not verified');
+  const { id } = await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: 'delay', ms: 700 });
+  await page.getByRole('button', { name: 'Verify Credentials' }).dblclick();
+  await shows(page, '#status', 'Verifying');
+  assert.equal(await page.locator('#verify').getAttribute('aria-busy'), 'true');
+  assert.match(await page.locator('#announcer').innerText(), /Asking Twilio|^$/);
+  await shows(page, '#status', 'Verified');
+  await stack.twilio('DELETE', `behave/${id}`);
+  assert.deepEqual(await stack.twilio('GET', `ledger/count?account=${tenant.sid}&path=Accounts/AC[^/]*.json`), { count: 1 });
+});
+
+test('a double click on Save Settings creates once and shows no error', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  const posts = [];
+  page.on('request', (request) => { if (request.method() === 'POST') posts.push(request.url()); });
+  await page.getByRole('button', { name: 'Save Settings' }).dblclick();
+  await saved(page);
+  assert.equal(posts.length, 1);
+});
+
+test('Twilio down: the page says so and keeps what it knew', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '503', times: 1 });
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', /Twilio/);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
+  await shows(page, '#status', 'Verified');
+});
+
+test('by keyboard alone: sign in, configure, verify, delete', async (t) => {
+  const tenant = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, null);
+  await shows(page, '#sign-in-reason', 'Sign in in the app first');
+  await assertAccessible(page, 'signed out');
+  const tabTo = async (id) => {
+    for (let presses = 0; presses < 40; presses += 1) {
+      await page.keyboard.press('Tab');
+      if (await page.evaluate(() => document.activeElement.id) === id) return;
+    }
+    assert.fail(`${id} is not reached by Tab`);
+  };
+  const type = async (id, text) => { await tabTo(id); await page.keyboard.type(text); };
+  await type('token', 'no token');
+  await page.keyboard.press('Enter');
+  await shows(page, '#token-error', 'three parts');
+  await page.keyboard.press('Control+a');
+  await page.keyboard.type(tenant.token);
+  await page.keyboard.press('Enter');
+  await shows(page, '#status', 'Not configured');
+  await type('account_sid', tenant.sid);
+  await type('auth_token', tenant.secret);
+  await tabTo('voice_enabled');
+  await page.keyboard.press('Space');
+  await page.keyboard.press('Enter');
+  await saved(page);
+  await tabTo('verify');
+  await page.keyboard.press('Space');
+  await shows(page, '#status', 'Verified');
+  assert.equal((await stored(tenant)).voice_enabled, false);
+  await shows(page, '#numbers-list', 'Reception');
+
+  await tabTo('delete');
+  await page.keyboard.press('Enter');
+  await shows(page, 'dialog', 'Delete these settings?');
+  await assertAccessible(page, 'the dialog');
+  assert.equal(await page.evaluate(() => document.activeElement.value), 'cancel');
+  await page.keyboard.press('Escape');
+  await page.locator('dialog').waitFor({ state: 'hidden' });
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'delete');
+  assert.equal((await stored(tenant)).account_sid, tenant.sid);
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await shows(page, '#status', 'Not configured');
+  await shows(page, '#account-notice', 'Settings deleted.');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'account_sid');
+  assert.equal((await stored(tenant)).message, 'Settings not found');
+});
+
+test('a name given at Twilio is text, whatever is in it', async (t) => {
+  const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>';
+  const tenant = await stack.configuredTenant({ account: { friendly_name: evil, numbers: [{ phone_number: '+15005550006', friendly_name: evil }] } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', evil);
+  await shows(page, '#facts', evil);
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.equal(await page.locator('main img, main script').count(), 0);
+});
+
+test('the page may load and run nothing but its own files', async () => {
+  const answer = await stack.request('GET', '/twilio-settings');
+  const policy = answer.headers.get('content-security-policy');
+  assert.match(policy, /default-src 'none'/);
+  assert.doesNotMatch(policy, /unsafe|\*|https?:/);
+  assert.equal(answer.headers.get('content-type'), 'text/html; charset=utf-8');
+  assert.doesNotMatch(answer.text, /<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=/);
+});
+
+test('a phone 360 pixels wide, dark: nothing overflows, nothing is hard to read', async (t) => {
+  const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, tenant.token, { viewport: PHONE, colorScheme: 'dark', hasTouch: true });
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+  await assertAccessible(page, 'dark');
+  const small = await page.locator('button:visible, select:visible, input:visible').evaluateAll((all) => all.filter((one) => one.getBoundingClientRect().height < 24).map((one) => one.outerHTML));
+  assert.deepEqual(small, []);
+});
