@@ -6,22 +6,18 @@
 #include "http_engine.hpp"
 
 #include <algorithm>
-#include <array>
 #include <csignal>
-#include <cstring>
 #include <deque>
 #include <new>
-#include <system_error>
 #include <unordered_map>
 #include <vector>
 
 #include <curl/curl.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "clock.hpp"
 #include "http_transfer.hpp"
+#include "socket_watch.hpp"
 #include "wiped_memory.hpp"
 
 #ifdef POSTGRES_H
@@ -34,11 +30,13 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int eventsPerTurn = 256;
 constexpr long streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
 constexpr long fewestConnections = 16;
 constexpr long descriptorsForOthers = 100;
 
+struct ShareCleanup {
+    void operator()(CURLSH* share) const noexcept { curl_share_cleanup(share); }
+};
 struct MultiCleanup {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
 };
@@ -82,7 +80,7 @@ public:
     void pump();
     std::optional<Reply> next();
     milliseconds waitMillis() const;
-    int descriptor() const { return epoll_; }
+    int descriptor() const { return sockets_.descriptor(); }
     std::size_t inFlight() const { return inFlight_.size(); }
     void forget();
 
@@ -92,6 +90,7 @@ private:
     static int onSocket(CURL*, curl_socket_t socket, int what, void* self, void* known) noexcept;
     static int onTimer(CURLM*, long timeout, void* self) noexcept;
 
+    void makeConnectionCache();
     Owned takeIdle();
     void release(Owned transfer);
     void refuse(std::uint64_t id, const char* why);
@@ -100,26 +99,23 @@ private:
     void complete(Transfer& transfer, CURLcode result);
     bool isTimerDue() const { return deadline_ && *deadline_ <= Clock::now(); }
 
-    int epoll_;
+    SocketWatch sockets_;
     Options options_;
     std::uint64_t generation_ = 1;
     bool speaksHttp2_ = true; // until an answer shows otherwise
     std::optional<TimePoint> deadline_;
     std::deque<Reply> finished_;
     std::unique_ptr<CURLM, MultiCleanup> multi_;
+    // The kept connections, apart from the multi handle, which keeps the parsed certificates: those are dear.
+    std::unique_ptr<CURLSH, ShareCleanup> connections_;
     std::vector<Owned> idle_;
     std::unordered_map<std::uint64_t, Owned> inFlight_;
 };
 
-HttpEngine::Impl::Impl(Options options) : epoll_(::epoll_create1(EPOLL_CLOEXEC)), options_(std::move(options))
+HttpEngine::Impl::Impl(Options options) : options_(std::move(options)), multi_(curl_multi_init())
 {
-    if (epoll_ < 0)
-        throw std::system_error(errno, std::generic_category(), "epoll_create1");
-    multi_.reset(curl_multi_init());
-    if (multi_ == nullptr) {
-        ::close(epoll_);
+    if (multi_ == nullptr)
         throw std::bad_alloc();
-    }
     CURLM* const multi = multi_.get();
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, onSocket);
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
@@ -128,6 +124,16 @@ HttpEngine::Impl::Impl(Options options) : epoll_(::epoll_create1(EPOLL_CLOEXEC))
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
     curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, streamsPerConnection);
     curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, mostConnections());
+    makeConnectionCache();
+}
+
+void HttpEngine::Impl::makeConnectionCache()
+{
+    connections_.reset();
+    connections_.reset(curl_share_init());
+    if (connections_ == nullptr ||
+        curl_share_setopt(connections_.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK)
+        throw std::bad_alloc();
 }
 
 HttpEngine::Impl::~Impl()
@@ -137,8 +143,8 @@ HttpEngine::Impl::~Impl()
         curl_multi_remove_handle(multi_.get(), transfer->easy());
     inFlight_.clear();
     idle_.clear();
+    connections_.reset();
     multi_.reset();
-    ::close(epoll_);
 }
 
 void HttpEngine::Impl::configure(Options options)
@@ -160,7 +166,7 @@ HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
         idle_.pop_back();
     }
     if (transfer->generation() != generation_)
-        transfer->configure(options_, generation_);
+        transfer->configure(options_, generation_, connections_.get(), sockets_);
     return transfer;
 }
 
@@ -210,20 +216,12 @@ void HttpEngine::Impl::cancel(std::uint64_t id)
     inFlight_.erase(found);
 }
 
-int HttpEngine::Impl::onSocket(CURL*, curl_socket_t socket, int what, void* self, void* known) noexcept
+int HttpEngine::Impl::onSocket(CURL*, curl_socket_t socket, int what, void* self, void*) noexcept
 {
-    const auto& engine = *static_cast<Impl*>(self);
-    if (what == CURL_POLL_REMOVE) {
-        ::epoll_ctl(engine.epoll_, EPOLL_CTL_DEL, socket, nullptr);
-        return 0;
-    }
-    epoll_event event{};
-    event.events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
-    event.data.fd = socket;
-    if (::epoll_ctl(engine.epoll_, known == nullptr ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, socket, &event) != 0)
-        return -1;
-    if (known == nullptr)
-        curl_multi_assign(engine.multi_.get(), socket, self); // anything but null: it is watched
+    auto& sockets = static_cast<Impl*>(self)->sockets_;
+    if (what != CURL_POLL_REMOVE)
+        return sockets.watch(socket, (what & CURL_POLL_IN) != 0, (what & CURL_POLL_OUT) != 0) ? 0 : -1;
+    sockets.rest(socket);
     return 0;
 }
 
@@ -246,14 +244,9 @@ void HttpEngine::Impl::drive(curl_socket_t socket, int events)
 void HttpEngine::Impl::pump()
 {
     const SignalsBlocked blocked;
-    std::array<epoll_event, eventsPerTurn> events{};
-    const int count = ::epoll_wait(epoll_, events.data(), eventsPerTurn, 0);
-    for (int i = 0; i < count; i++) {
-        const epoll_event& event = events[static_cast<std::size_t>(i)];
-        drive(event.data.fd, (event.events & EPOLLIN ? CURL_CSELECT_IN : 0) |
-                                 (event.events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-                                 (event.events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0));
-    }
+    for (const SocketWatch::Event& event : sockets_.look())
+        drive(event.socket, (event.isReadable ? CURL_CSELECT_IN : 0) | (event.isWritable ? CURL_CSELECT_OUT : 0) |
+                                (event.isBroken ? CURL_CSELECT_ERR : 0));
     if (isTimerDue()) {
         deadline_.reset();
         drive(CURL_SOCKET_TIMEOUT, 0);
@@ -272,8 +265,11 @@ void HttpEngine::Impl::collect()
 void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
     finished_.push_back(transfer.finish(result));
-    if (result == CURLE_OK)
+    if (result == CURLE_OK) {
         speaksHttp2_ = transfer.wasHttp2();
+        if (speaksHttp2_)
+            sockets_.leaveToCurl(transfer.socket());
+    }
     curl_multi_remove_handle(multi_.get(), transfer.easy());
     auto node = inFlight_.extract(transfer.id());
     release(std::move(node.mapped()));
@@ -299,8 +295,11 @@ milliseconds HttpEngine::Impl::waitMillis() const
 
 void HttpEngine::Impl::forget()
 {
+    const SignalsBlocked blocked;
     idle_.clear();
     idle_.shrink_to_fit();
+    if (inFlight_.empty())
+        makeConnectionCache();
     wipeFreedMemory();
     wipeUnusedStack();
 }

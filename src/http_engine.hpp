@@ -81,8 +81,8 @@ public:
 
     std::size_t inFlight() const;
 
-    // Drops pooled handles and wipes freed memory and the unused stack, so that no secret stays behind. To be called
-    // when idle. Kept connections stay: they hold no secret, and the certificates parsed for them are dear.
+    // Drops pooled handles and idle connections, and wipes freed memory and the unused stack, so that no secret stays
+    // behind. To be called when idle; with requests in flight, their connections and handles stay.
     void forget();
 
 private:

@@ -13,7 +13,6 @@
 #include <new>
 
 #include <openssl/ssl.h>
-#include <sys/socket.h>
 
 #include "base64.hpp"
 
@@ -114,7 +113,7 @@ Transfer* Transfer::of(CURL* easy)
     return reinterpret_cast<Transfer*>(self);
 }
 
-void Transfer::configure(const Options& options, std::uint64_t generation)
+void Transfer::configure(const Options& options, std::uint64_t generation, CURLSH* connections, SocketWatch& sockets)
 {
     CURL* const easy = easy_.get();
     curl_easy_reset(easy);
@@ -128,6 +127,10 @@ void Transfer::configure(const Options& options, std::uint64_t generation)
     set(easy, CURLOPT_WRITEFUNCTION, onBody);
     set(easy, CURLOPT_WRITEDATA, this);
     set(easy, CURLOPT_OPENSOCKETFUNCTION, onOpenSocket);
+    set(easy, CURLOPT_OPENSOCKETDATA, &sockets);
+    set(easy, CURLOPT_CLOSESOCKETFUNCTION, onCloseSocket);
+    set(easy, CURLOPT_CLOSESOCKETDATA, &sockets);
+    set(easy, CURLOPT_SHARE, connections);
 
     set(easy, CURLOPT_PROTOCOLS_STR, "https");
     set(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -268,9 +271,15 @@ bool Transfer::keep(const char* bytes, std::size_t size)
     return true;
 }
 
-curl_socket_t Transfer::onOpenSocket(void*, curlsocktype, curl_sockaddr* address) noexcept
+curl_socket_t Transfer::onOpenSocket(void* sockets, curlsocktype, curl_sockaddr* address) noexcept
 {
-    return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    return static_cast<SocketWatch*>(sockets)->open(address->family, address->socktype, address->protocol);
+}
+
+int Transfer::onCloseSocket(void* sockets, curl_socket_t socket) noexcept
+{
+    static_cast<SocketWatch*>(sockets)->close(socket);
+    return 0;
 }
 
 // OpenSSL leaves what it decrypted in its buffer, unless told to wipe it.
@@ -285,6 +294,13 @@ bool Transfer::wasHttp2() const
     long version = 0;
     curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_VERSION, &version);
     return version == CURL_HTTP_VERSION_2_0;
+}
+
+curl_socket_t Transfer::socket() const
+{
+    curl_socket_t socket = CURL_SOCKET_BAD;
+    curl_easy_getinfo(easy_.get(), CURLINFO_ACTIVESOCKET, &socket);
+    return socket;
 }
 
 Transport Transfer::transportOf(CURLcode result) const

@@ -11,6 +11,7 @@
 #include <curl/curl.h>
 
 #include "http_engine.hpp"
+#include "socket_watch.hpp"
 
 namespace twilio {
 
@@ -29,7 +30,7 @@ public:
     ~Transfer() { clear(); }
 
     // What all requests share. Throws std::bad_alloc.
-    void configure(const Options& options, std::uint64_t generation);
+    void configure(const Options& options, std::uint64_t generation, CURLSH* connections, SocketWatch& sockets);
     std::uint64_t generation() const { return generation_; } // of the options it was configured with
 
     // What this request is. False: curl does not take it, see failure().
@@ -45,6 +46,7 @@ public:
     CURL* easy() const { return easy_.get(); }
     std::uint64_t id() const { return id_; }
     bool wasHttp2() const;
+    curl_socket_t socket() const;
 
     static Transfer* of(CURL* easy);
 
@@ -57,7 +59,8 @@ private:
 
     static int onIssue(void* self, char*, char*, int, int) noexcept;
     static std::size_t onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept;
-    static curl_socket_t onOpenSocket(void*, curlsocktype, curl_sockaddr* address) noexcept;
+    static curl_socket_t onOpenSocket(void* sockets, curlsocktype, curl_sockaddr* address) noexcept;
+    static int onCloseSocket(void* sockets, curl_socket_t socket) noexcept;
     static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
     void setMethod();

@@ -26,7 +26,10 @@ void expectSegments(const std::string& text, bool gsm7, int units, int segments)
 
 } // namespace
 
-TEST(Segments, ofAnEmptyTextAreNone) { expectSegments("", true, 0, 0); }
+TEST(Segments, ofAnEmptyTextAreNone)
+{
+    expectSegments("", true, 0, 0);
+}
 
 TEST(Segments, ofGsm7Hold160AloneAnd153Together)
 {

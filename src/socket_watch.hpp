@@ -1,0 +1,57 @@
+// The sockets of the engine, and the only place that knows epoll.
+//
+// While a request uses a connection, curl decides what is watched. Between two
+// requests the engine watches it itself: when the other side closes an idle
+// connection, it says so first in TLS, which libcurl 7.88 takes for a sign of
+// life. The next request would be written into the closing connection, and
+// nobody could tell whether it arrived. So whatever moves on an idle HTTP/1.1
+// connection ends it at once; curl then finds it dead and takes another.
+#pragma once
+
+#include <unordered_set>
+#include <vector>
+
+#include <sys/socket.h>
+
+namespace twilio {
+
+class SocketWatch {
+public:
+    struct Event {
+        int socket;
+        bool isReadable;
+        bool isWritable;
+        bool isBroken;
+    };
+
+    SocketWatch();
+    ~SocketWatch();
+    SocketWatch(const SocketWatch&) = delete;
+    SocketWatch& operator=(const SocketWatch&) = delete;
+
+    int descriptor() const { return epoll_; }
+
+    int open(int family, int type, int protocol) noexcept; // -1: failed
+    void close(int socket) noexcept;
+
+    // Of curl's sockets, also those that open() did not make. False: the system refuses.
+    bool watch(int socket, bool forReading, bool forWriting) noexcept;
+
+    // No request uses it any more.
+    void rest(int socket) noexcept;
+
+    // curl looks after idle connections of HTTP/2 itself, where the other side may well have something to say.
+    void leaveToCurl(int socket) noexcept;
+
+    // What has happened, without waiting. Ends idle connections that moved.
+    const std::vector<Event>& look();
+
+private:
+    static void hangUp(int socket) noexcept;
+
+    int epoll_;
+    std::unordered_set<int> own_;
+    std::vector<Event> events_;
+};
+
+} // namespace twilio

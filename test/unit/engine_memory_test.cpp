@@ -1,0 +1,168 @@
+// An engine that has been told to forget holds no token, neither as it was given
+// nor as it went over the wire. The server runs in a process of its own, because
+// it would hold one.
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base64.hpp"
+#include "engine_fixture.hpp"
+
+using namespace std::chrono_literals;
+using namespace twilio;
+using namespace twilio::test;
+
+namespace {
+
+constexpr char mask = 0x55;
+constexpr std::size_t tokenSize = 33; // a multiple of three, so that base64 of it stands by itself
+
+// Made anew whenever it is needed, and kept only masked.
+void makeToken(char* into)
+{
+    for (std::size_t i = 0; i < tokenSize; i++)
+        into[i] = static_cast<char>("0123456789abcdef"[(i * 7 + i * i * 3 + 5) % 16]);
+}
+
+std::string maskedToken()
+{
+    Secret token(tokenSize);
+    makeToken(token.data());
+    Secret copy(tokenSize);
+    for (std::size_t i = 0; i < tokenSize; i++)
+        copy.data()[i] = static_cast<char>(token.data()[i] ^ mask);
+    return std::string(copy.view());
+}
+
+std::string maskedBase64()
+{
+    Secret token(tokenSize);
+    makeToken(token.data());
+    Secret text(base64Size(tokenSize));
+    encodeBase64(token.view(), text.data());
+    for (std::size_t i = 0; i < text.size(); i++)
+        text.data()[i] = static_cast<char>(text.data()[i] ^ mask);
+    return std::string(text.view());
+}
+
+std::size_t count(const char* begin, const char* end, const std::string& maskedNeedle)
+{
+    std::size_t found = 0;
+    const std::size_t size = 16; // the beginning will do
+    const char first = static_cast<char>(maskedNeedle[0] ^ mask);
+    for (const char* at = begin; end - at >= static_cast<std::ptrdiff_t>(size); at++) {
+        at = static_cast<const char*>(std::memchr(at, first, static_cast<std::size_t>(end - at) - size + 1));
+        if (at == nullptr)
+            break;
+        std::size_t same = 0;
+        while (same < size && static_cast<char>(at[same] ^ mask) == maskedNeedle[same])
+            same++;
+        found += same == size ? 1 : 0;
+    }
+    return found;
+}
+
+// In all of the memory that this process can write.
+std::size_t occurrences(const std::string& maskedNeedle)
+{
+    std::size_t found = 0;
+    FILE* maps = std::fopen("/proc/self/maps", "r");
+    char line[512];
+    while (std::fgets(line, sizeof line, maps) != nullptr) {
+        unsigned long begin = 0;
+        unsigned long end = 0;
+        char rights[5] = {};
+        if (std::sscanf(line, "%lx-%lx %4s", &begin, &end, rights) == 3 && rights[0] == 'r' && rights[1] == 'w')
+            found += count(reinterpret_cast<const char*>(begin), reinterpret_cast<const char*>(end), maskedNeedle);
+    }
+    std::fclose(maps);
+    return found;
+}
+
+// Answers like Twilio's account resource, which tells the token in clear.
+class ServerProcess {
+public:
+    ServerProcess(const Authority& authority, bool http2)
+    {
+        int ends[2];
+        EXPECT_EQ(::pipe(ends), 0);
+        child_ = ::fork();
+        if (child_ == 0) {
+            const TlsServer server(authority.issue("DNS:api.twilio.com"), http2, [](const Received&) {
+                char token[tokenSize + 1] = {};
+                makeToken(token);
+                return respond(200, R"({"sid":"AC1","auth_token":")" + std::string(token) + R"("})");
+            });
+            const int port = server.port();
+            EXPECT_EQ(::write(ends[1], &port, sizeof port), static_cast<ssize_t>(sizeof port));
+            for (;;)
+                ::pause();
+        }
+        EXPECT_EQ(::read(ends[0], &port_, sizeof port_), static_cast<ssize_t>(sizeof port_));
+        ::close(ends[0]);
+        ::close(ends[1]);
+    }
+    ~ServerProcess()
+    {
+        ::kill(child_, SIGKILL);
+        ::waitpid(child_, nullptr, 0);
+    }
+    std::string place() const { return "127.0.0.1:" + std::to_string(port_); }
+
+private:
+    pid_t child_ = 0;
+    int port_ = 0;
+};
+
+} // namespace
+
+class Forgets : public EngineTest, public testing::WithParamInterface<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Http, Forgets, testing::Bool(),
+                         [](const auto& info) { return info.param ? "http2" : "http1"; });
+
+TEST_P(Forgets, everySecret)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "the sanitizer keeps freed memory as it was";
+#endif
+    ::mallopt(M_PERTURB, 0x5a); // as the worker does
+    const ServerProcess server(authority_, GetParam());
+    Options there = options();
+    there.connectTo = server.place();
+    const std::string needle = maskedToken();
+    const std::string wireNeedle = maskedBase64();
+
+    // What the search itself must not be blind to.
+    {
+        Secret token(tokenSize);
+        makeToken(token.data());
+        ASSERT_GE(occurrences(needle), 1u);
+    }
+    ASSERT_EQ(occurrences(needle), 0u);
+
+    HttpEngine engine(there);
+    for (std::uint64_t round = 0; round < 5; round++) {
+        for (std::uint64_t id = 1; id <= 20; id++) {
+            Request request = post(id);
+            request.username = "AC00000000000000000000000000000001x"; // with the colon 36 = 12 * 3 characters
+            request.password = Secret(tokenSize);
+            makeToken(request.password.data());
+            engine.start(std::move(request));
+        }
+        for (int i = 0; i < 20; i++) {
+            Reply reply = wait(engine);
+            ASSERT_EQ(reply.status, 200) << reply.error;
+            ASSERT_NE(reply.body.find("auth_token"), std::string::npos);
+            ::explicit_bzero(reply.body.data(), reply.body.size()); // the owner blanks it
+        }
+    }
+    engine.forget();
+    ::malloc_trim(0);
+    EXPECT_EQ(occurrences(needle), 0u) << "the token, as it is";
+    EXPECT_EQ(occurrences(wireNeedle), 0u) << "the token in base64, as it is sent";
+}
