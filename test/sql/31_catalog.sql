@@ -57,9 +57,9 @@ WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.con
 SELECT c.oid::regclass FROM our_relations c WHERE c.relkind = 'v'
   AND NOT coalesce(c.reloptions, '{}') && '{security_barrier=true,security_invoker=true,security_barrier=on,security_invoker=on}';
 
-\echo functions whose search_path is open
+\echo functions whose search_path is open (one with a parsed body has none)
 SELECT p.oid::regprocedure FROM our_functions p
-WHERE p.lanname IN ('sql', 'plpgsql') AND NOT coalesce(p.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp'];
+WHERE p.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL AND NOT coalesce(p.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp'];
 
 \echo definer functions that a user may call: this list is short
 SELECT p.oid::regprocedure,

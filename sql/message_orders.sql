@@ -1,0 +1,197 @@
+-- The order kinds `message` (the sending) and `message_cancel`: what is posted to Twilio, and what its answer means.
+
+CREATE FUNCTION twilio_private.message_requests(orders bigint[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    -- A fragment holds the connection overrides, which Twilio reads but never sends.
+    url CONSTANT text := nullif(split_part(current_setting('twilio.webhook_url'), '#', 1), '');
+    callback CONSTANT text := url || CASE WHEN url ~ '\?' THEN '&m=' ELSE '?m=' END;
+    overrides CONSTANT text := coalesce(substring(current_setting('twilio.webhook_url') FROM '#.*$'), '');
+    built bigint;
+BEGIN
+    -- What has a SID is at Twilio already: a callback was faster than the news that it is to be sent again.
+    RETURN QUERY
+        WITH submitted AS (
+            UPDATE @extschema@.twilio_messages m
+            SET status = 'submitting', submitted_at = clock_timestamp(), updated_at = clock_timestamp()
+            FROM twilio_private.outbox o
+            WHERE o.id = ANY (orders) AND m.user_id = o.user_id AND m.id = o.ref
+              AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
+              AND (m.send_at IS NULL OR m.send_at <= clock_timestamp()
+                   OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at))
+            RETURNING o.id AS order_id, m.*,
+                      CASE WHEN m.send_at > clock_timestamp() THEN m.send_at END AS planned_at,
+                      extract(epoch FROM m.expires_at - clock_timestamp())::int AS seconds_left
+        )
+        SELECT s.order_id, 'POST', 'api.twilio.com', '/2010-04-01/Accounts/{AccountSid}/Messages.json',
+               twilio_private.form_encode(
+                   ARRAY['To', s.to_number, 'From', s.from_number, 'MessagingServiceSid', s.messaging_service_sid, 'Body', s.body,
+                         'StatusCallback', callback || s.id || overrides,
+                         'ScheduleType', CASE WHEN s.planned_at IS NOT NULL THEN 'fixed' END,
+                         'SendAt', to_char(s.planned_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                         -- Twilio keeps a message for ten hours by itself.
+                         'ValidityPeriod', CASE WHEN s.planned_at IS NULL AND s.seconds_left < 35900
+                                                THEN greatest(s.seconds_left, 10)::text END]
+                   || (SELECT array_agg(p.pair ORDER BY u.n, p.n)
+                       FROM unnest(s.media_urls) WITH ORDINALITY AS u (url, n),
+                            LATERAL unnest(ARRAY['MediaUrl', u.url]) WITH ORDINALITY AS p (pair, n)))
+        FROM submitted s;
+    GET DIAGNOSTICS built = ROW_COUNT;
+
+    IF built < cardinality(orders) THEN
+        -- Planned at Twilio when they were ordered, too close to their time by now: kept here until then.
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
+        SELECT o.user_id, 'message', m.id, m.send_at, o.expires_at
+        FROM twilio_private.outbox o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE o.id = ANY (orders) AND m.send_at > clock_timestamp() AND m.sid IS NULL AND m.status = 'pending';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_requests(bigint[]) IS 'The POSTs that send these messages; marks them as submitting.';
+REVOKE ALL ON FUNCTION twilio_private.message_requests(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.fail_messages(user_ids uuid[], ids uuid[], codes int[], reasons text[], source text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    told bigint;
+BEGIN
+    WITH failed AS (
+        UPDATE @extschema@.twilio_messages m
+        SET status = 'failed', error_code = f.code, error_message = left(f.reason, 1000), updated_at = clock_timestamp()
+        FROM unnest(user_ids, ids, codes, reasons) AS f (user_id, id, code, reason)
+        WHERE m.user_id = f.user_id AND m.id = f.id AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
+        RETURNING m.user_id, m.id, m.status, m.error_code
+    ), noted AS (
+        INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
+        SELECT f.user_id, f.id, f.status, f.error_code, fail_messages.source FROM failed f
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(pg_notify('twilio', twilio_private.notice(f.user_id, f.id, f.status))) INTO told FROM failed f;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.fail_messages(uuid[], uuid[], int[], text[], text) IS
+    'Marks messages that Twilio has not taken as failed.';
+REVOKE ALL ON FUNCTION twilio_private.fail_messages(uuid[], uuid[], int[], text[], text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.set_waiting(user_ids uuid[], ids uuid[], status text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    told bigint;
+BEGIN
+    WITH changed AS (
+        UPDATE @extschema@.twilio_messages m SET status = set_waiting.status, updated_at = clock_timestamp()
+        FROM unnest(user_ids, ids) AS u (user_id, id)
+        WHERE m.user_id = u.user_id AND m.id = u.id AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
+          AND m.status <> set_waiting.status
+        RETURNING m.user_id, m.id, m.status
+    ), noted AS (
+        INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
+        SELECT c.user_id, c.id, c.status, 'local' FROM changed c
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.set_waiting(uuid[], uuid[], text) IS
+    'Gives messages without SID a status of our own: pending, unknown or unresolved.';
+REVOKE ALL ON FUNCTION twilio_private.set_waiting(uuid[], uuid[], text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    said record;
+BEGIN
+    FOR said IN
+        SELECT r.outcome, array_agg(r.user_id) AS user_ids, array_agg(r.ref) AS ids, array_agg(r.body) AS objects,
+               array_agg(r.error_code) AS codes, array_agg(r.error_message) AS messages
+        FROM unnest(results) r GROUP BY r.outcome
+    LOOP
+        CASE said.outcome
+        WHEN 'sent' THEN
+            PERFORM twilio_private.apply_messages(said.user_ids, said.ids, said.objects, 'api');
+            PERFORM twilio_private.follow_messages(said.user_ids, said.ids, said.objects);
+            IF EXISTS (SELECT FROM unnest(said.objects) o WHERE NOT twilio_private.is_message(o)) THEN
+                PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id))
+                FROM unnest(said.user_ids, said.ids, said.objects) AS u (user_id, id, object)
+                WHERE NOT twilio_private.is_message(u.object);
+            END IF;
+        WHEN 'rejected' THEN
+            PERFORM twilio_private.fail_messages(said.user_ids, said.ids, said.codes, said.messages, 'api');
+            IF 21610 = ANY (said.codes) THEN
+                PERFORM twilio_private.opt_out(array_agg(m.user_id), array_agg(m.to_number), '21610')
+                FROM unnest(said.user_ids, said.ids, said.codes) AS u (user_id, id, code)
+                JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+                WHERE u.code = 21610;
+            END IF;
+        WHEN 'retry' THEN
+            PERFORM twilio_private.set_waiting(said.user_ids, said.ids, 'pending');
+        WHEN 'unknown' THEN
+            PERFORM twilio_private.look_for_messages(said.user_ids, said.ids);
+        WHEN 'expired' THEN
+            PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
+                ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.') FROM unnest(said.messages) m),
+                'local');
+        ELSE
+            PERFORM twilio_private.fail_messages(said.user_ids, said.ids, said.codes, said.messages, 'local');
+        END CASE;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_results(twilio_private.order_result[]) IS 'Takes what came of sending messages.';
+REVOKE ALL ON FUNCTION twilio_private.message_results(twilio_private.order_result[]) FROM PUBLIC;
+
+-- ---- cancelling what Twilio keeps for later ---------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.message_cancel_requests(orders bigint[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Messages/%s.json', m.sid), 'Status=canceled'
+        FROM twilio_private.outbox o
+        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE o.id = ANY (orders) AND m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted');
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_cancel_requests(bigint[]) IS 'The POSTs that cancel messages planned at Twilio.';
+REVOKE ALL ON FUNCTION twilio_private.message_cancel_requests(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_cancel_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.apply_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body), 'api')
+    FROM unnest(results) r WHERE r.outcome = 'sent';
+    -- Not to be cancelled any more (30409): look what it has become.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref)
+    SELECT r.user_id, 'message_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS 'Takes what came of cancelling messages at Twilio.';
+REVOKE ALL ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) FROM PUBLIC;
+
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
+    ('message', false, 'message_requests', 'message_results'),
+    ('message_cancel', true, 'message_cancel_requests', 'message_cancel_results');

@@ -1,0 +1,272 @@
+-- What happens when a row is inserted into twilio_messages: it is checked and completed row by row, then the statement
+-- as a whole is allowed or refused and the sending is ordered, for all its rows at once.
+--
+-- Whatever depends on the account of user_id is decided in the second step: row-level security judges the rows after
+-- the first, and nobody may learn from an error how the account of another user stands.
+
+CREATE FUNCTION twilio_private.refuse_message(reason text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = reason, DETAIL = detail, HINT = hint;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_message(text, text, text) IS 'Fails with 22023: Twilio could not send this.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_message(text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.check_media(urls text[]) RETURNS int
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    url text;
+BEGIN
+    IF cardinality(urls) > 10 THEN
+        PERFORM twilio_private.refuse_message('too many media', 'A message has at most 10 media URLs (21623).', 'Send several messages.');
+    END IF;
+    FOREACH url IN ARRAY urls LOOP
+        IF url IS NULL OR url !~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#]+[^[:space:]]*$' OR octet_length(url) > 2048 THEN
+            PERFORM twilio_private.refuse_message('invalid media URL', 'A media URL begins with https:// or http:// (21620).',
+                                                  'Give URLs that anybody can fetch: Twilio does, this server never.');
+        END IF;
+    END LOOP;
+    RETURN cardinality(urls);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.check_media(text[]) IS 'The number of media URLs; fails if one is none, or there are too many.';
+REVOKE ALL ON FUNCTION twilio_private.check_media(text[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.check_times(send_at timestamptz, expires_at timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF send_at > now() + interval '1 year' THEN
+        PERFORM twilio_private.refuse_message('send_at is too far ahead', 'A message can be planned for at most one year ahead.',
+                                              'Insert it later.');
+    END IF;
+    IF expires_at <= greatest(now(), send_at) THEN
+        PERFORM twilio_private.refuse_message('the message has expired already', 'expires_at is not later than now and send_at.',
+                                              'Leave expires_at out: twilio.message_ttl gives the default.');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) IS 'Fails where a message could never be sent in its time.';
+REVOKE ALL ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) FROM PUBLIC;
+
+-- SECURITY DEFINER: uses twilio_private, and reads settings, numbers and opt-outs of the row's user_id, which the row
+-- policy has yet to judge; so it raises nothing that depends on them.
+CREATE FUNCTION twilio_private.message_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    size record;
+    opted_out boolean;
+BEGIN
+    IF NEW.user_id IS NULL THEN
+        NEW.user_id := twilio_private.require_user();
+    END IF;
+
+    IF NEW.to_number IS NULL OR NEW.to_number !~ '^(\+[1-9][0-9]{1,14}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
+        PERFORM twilio_private.refuse_message('invalid recipient', 'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
+                                              'Write it like +1234567890, without spaces.');
+    END IF;
+    NEW.from_number := nullif(NEW.from_number, '');
+    NEW.messaging_service_sid := nullif(NEW.messaging_service_sid, '');
+    IF NEW.from_number !~ '^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
+        PERFORM twilio_private.refuse_message('invalid sender', 'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
+                                              'Write it like +1234567890, or leave it out.');
+    END IF;
+    IF NEW.messaging_service_sid !~ '^MG[0-9A-Za-z]{32}$' THEN
+        PERFORM twilio_private.valid('messaging_service_sid', NEW.messaging_service_sid);
+    END IF;
+
+    NEW.body := nullif(NEW.body, '');
+    NEW.media_urls := nullif(NEW.media_urls, '{}');
+    NEW.num_media := 0;
+    IF NEW.media_urls IS NOT NULL THEN
+        NEW.num_media := twilio_private.check_media(NEW.media_urls);
+    END IF;
+    NEW.encoding := NULL;
+    NEW.num_segments := NULL;
+    IF NEW.body IS NOT NULL THEN
+        size := twilio_private.sms_segments(NEW.body);
+        IF size.utf16_units > 1600 THEN
+            PERFORM twilio_private.refuse_message('the body is too long', format('A message has at most 1600 characters (21617); this one has %s.', size.utf16_units),
+                                                  'An emoji counts as two or more. Send several messages.');
+        END IF;
+        NEW.encoding := size.encoding;
+        NEW.num_segments := size.segments;
+    ELSIF NEW.num_media = 0 THEN
+        PERFORM twilio_private.refuse_message('the message is empty', 'It has neither a body nor media_urls (21602).', 'Give it a body.');
+    END IF;
+    IF octet_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN
+        PERFORM twilio_private.refuse_message('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
+    END IF;
+    IF NEW.send_at IS NOT NULL OR NEW.expires_at IS NOT NULL THEN
+        PERFORM twilio_private.check_times(NEW.send_at, NEW.expires_at);
+    END IF;
+
+    -- A client may send back the whole object that it has read.
+    NEW.id := twilio_private.uuid_v7();
+    NEW.direction := 'outbound';
+    NEW.sid := NULL;
+    NEW.former_sids := NULL;
+    NEW.price := NULL;
+    NEW.price_unit := NULL;
+    NEW.created_at := now();
+    NEW.updated_at := NEW.created_at;
+    NEW.expires_at := coalesce(NEW.expires_at, greatest(NEW.send_at, NEW.created_at) + current_setting('twilio.message_ttl')::interval);
+    NEW.submitted_at := NULL;
+    NEW.sent_at := NULL;
+    NEW.delivered_at := NULL;
+
+    IF NEW.from_number IS NULL AND NEW.messaging_service_sid IS NULL THEN
+        SELECT s.messaging_service_sid,
+               CASE WHEN s.messaging_service_sid IS NULL THEN coalesce(n.phone_number, s.phone_number) END,
+               o.phone_number IS NOT NULL
+        INTO NEW.messaging_service_sid, NEW.from_number, opted_out
+        FROM @extschema@.twilio_settings s
+        LEFT JOIN @extschema@.twilio_numbers n ON n.user_id = s.user_id AND n.is_default
+        LEFT JOIN @extschema@.twilio_opt_outs o
+            ON o.user_id = s.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL
+        WHERE s.user_id = NEW.user_id;
+    ELSE
+        opted_out := EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
+                             WHERE o.user_id = NEW.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL);
+    END IF;
+    IF opted_out THEN
+        NEW.status := 'failed';
+        NEW.error_code := 21610;
+        NEW.error_message := 'The recipient has opted out.';
+    ELSE
+        NEW.status := 'pending';
+        NEW.error_code := NULL;
+        NEW.error_message := NULL;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_insert() IS 'Checks a message to be sent, chooses its sender and sets what the user does not decide.';
+REVOKE ALL ON FUNCTION twilio_private.message_insert() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.refuse_sending(user_id uuid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settings @extschema@.twilio_settings := twilio_private.require_settings(refuse_sending.user_id);
+BEGIN
+    IF NOT settings.is_active THEN
+        RAISE EXCEPTION 'the Twilio account is switched off'
+            USING ERRCODE = 'PT409',
+                  DETAIL = 'is_active is false in twilio_settings.',
+                  HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true.';
+    ELSIF NOT settings.sms_enabled THEN
+        RAISE EXCEPTION 'SMS is switched off'
+            USING ERRCODE = 'PT409',
+                  DETAIL = 'sms_enabled is false in twilio_settings.',
+                  HINT = 'Switch it on: UPDATE twilio_settings SET sms_enabled = true.';
+    ELSIF NOT settings.is_verified THEN
+        RAISE EXCEPTION 'Twilio credentials are not verified'
+            USING ERRCODE = 'PT409',
+                  DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
+                  HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+    END IF;
+    RAISE EXCEPTION 'the message has no sender'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'There is no from_number, no Messaging Service, no default number and no phone_number in the settings.',
+              HINT = 'Choose one: UPDATE twilio_settings SET phone_number = ''+1234567890''; twilio_phone_numbers() lists them.';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_sending(uuid) IS 'Fails and says why the account cannot send.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.require_sending(user_ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sender uuid;
+BEGIN
+    FOREACH sender IN ARRAY user_ids LOOP
+        IF NOT EXISTS (SELECT FROM @extschema@.twilio_settings s
+                       WHERE s.user_id = sender AND s.is_active AND s.is_verified AND s.sms_enabled) THEN
+            PERFORM twilio_private.refuse_sending(sender);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_sending(uuid[]) IS 'Fails unless all these users may send messages.';
+REVOKE ALL ON FUNCTION twilio_private.require_sending(uuid[]) FROM PUBLIC;
+
+-- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now.
+CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL
+       AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '35 days';
+COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) IS 'Whether Twilio can be given the message now, to send it then.';
+REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) FROM PUBLIC;
+
+-- SECURITY DEFINER: writes orders and events. The rows have passed the row policy.
+CREATE FUNCTION twilio_private.messages_inserted() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    user_ids uuid[];
+    unsendable uuid;
+BEGIN
+    SELECT array_agg(DISTINCT n.user_id),
+           min(n.user_id::text) FILTER (WHERE n.from_number IS NULL AND n.messaging_service_sid IS NULL)
+    INTO user_ids, unsendable
+    FROM new_rows n WHERE n.direction = 'outbound';
+    IF user_ids IS NULL OR twilio_private.restoring() THEN
+        RETURN NULL;
+    END IF;
+    PERFORM twilio_private.require_sending(user_ids);
+    IF unsendable IS NOT NULL THEN
+        PERFORM twilio_private.refuse_sending(unsendable);
+    END IF;
+
+    INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
+    SELECT n.user_id, n.id, n.status, n.error_code, 'local' FROM new_rows n WHERE n.direction = 'outbound';
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
+    SELECT n.user_id, 'message', n.id,
+           CASE WHEN n.send_at IS NULL OR twilio_private.planned_at_twilio(n.messaging_service_sid, n.send_at)
+                THEN n.created_at ELSE greatest(n.send_at, n.created_at) END,
+           n.expires_at
+    FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.messages_inserted() IS 'Refuses or orders the messages of a statement.';
+REVOKE ALL ON FUNCTION twilio_private.messages_inserted() FROM PUBLIC;
+
+-- SECURITY DEFINER: events and orders go with their message, whoever may delete that.
+CREATE FUNCTION twilio_private.messages_deleted() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM twilio_private.outbox o USING old_rows d WHERE o.ref = d.id AND o.user_id = d.user_id;
+    DELETE FROM @extschema@.twilio_message_events e USING old_rows d WHERE e.user_id = d.user_id AND e.message_id = d.id;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.messages_deleted() IS 'Deletes the events and orders of deleted messages.';
+REVOKE ALL ON FUNCTION twilio_private.messages_deleted() FROM PUBLIC;
+
+-- What arrives from Twilio is written by our own functions, and a restored dump is taken as it is.
+CREATE TRIGGER outbound BEFORE INSERT ON @extschema@.twilio_messages
+    FOR EACH ROW WHEN ((NEW.direction IS DISTINCT FROM 'inbound' OR row_security_active('@extschema@.twilio_messages'::regclass))
+                       AND current_setting('row_security') = 'on')
+    EXECUTE FUNCTION twilio_private.message_insert();
+CREATE TRIGGER inserted AFTER INSERT ON @extschema@.twilio_messages
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.messages_inserted();
+CREATE TRIGGER deleted AFTER DELETE ON @extschema@.twilio_messages
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.messages_deleted();

@@ -1,0 +1,233 @@
+-- What became of messages whose answer was lost: the order kind `message_look` lists what Twilio has between the two
+-- numbers and adopts what fits. Two looks that find nothing, both at least twilio.reconcile_after later than the
+-- attempt, mean that Twilio never took the message.
+--
+-- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
+-- because a message that waits in a queue of Twilio has not been sent on any day yet.
+-- subject of an order: `1` or `2`, which look it is, then the path of the page if it is not the first.
+
+CREATE FUNCTION twilio_private.look_delay() RETURNS interval
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT current_setting('twilio.reconcile_after')::interval $$;
+COMMENT ON FUNCTION twilio_private.look_delay() IS 'How old an attempt must be before its message is looked for.';
+REVOKE ALL ON FUNCTION twilio_private.look_delay() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+    PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
+    -- One that has a SID was told by a callback meanwhile; its look ends the order.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    SELECT m.user_id, 'message_look', m.id, '1', coalesce(m.submitted_at, clock_timestamp()) + twilio_private.look_delay()
+    FROM unnest(user_ids, ids) AS u (user_id, id)
+    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS 'Marks messages as unknown and orders the first look for each.';
+REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM twilio_private.outbox o WHERE o.id IN (
+        SELECT d.id FROM twilio_private.outbox d
+        WHERE d.ref = end_doubt.message_id AND d.user_id = end_doubt.user_id AND d.kind IN ('message', 'message_look')
+          AND d.state <> 'sending'
+        FOR UPDATE SKIP LOCKED);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.end_doubt(uuid, uuid) IS
+    'Ends the orders of a message that Twilio turned out to have. One that is being claimed now finds the SID by itself.';
+REVOKE ALL ON FUNCTION twilio_private.end_doubt(uuid, uuid) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_look_requests(orders bigint[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    look record;
+BEGIN
+    method := 'GET';
+    host := 'api.twilio.com';
+    FOR look IN
+        SELECT o.id, o.subject, m.user_id, m.id AS message_id, m.sid, m.status, m.to_number, m.submitted_at,
+               CASE WHEN m.messaging_service_sid IS NULL THEN m.from_number END AS from_number
+        FROM twilio_private.outbox o
+        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE o.id = ANY (orders)
+    LOOP
+        CONTINUE WHEN look.status <> 'unknown' AND look.sid IS NULL;
+        IF look.sid IS NOT NULL THEN
+            PERFORM twilio_private.end_doubt(look.user_id, look.message_id);
+            CONTINUE;
+        END IF;
+        order_id := look.id;
+        path := coalesce(substring(look.subject FROM '^. (.*)$'),
+            '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
+                'To', look.to_number, 'From', look.from_number,
+                'DateSent>', CASE WHEN left(look.subject, 1) = '1'
+                                  THEN to_char((look.submitted_at - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
+                'PageSize', '80']));
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_look_requests(bigint[]) IS 'The GETs that look for messages whose answer was lost.';
+REVOKE ALL ON FUNCTION twilio_private.message_look_requests(bigint[]) FROM PUBLIC;
+
+-- Nothing that an answer says may lead to another host or account.
+CREATE FUNCTION twilio_private.next_page_of_messages(body jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT '/2010-04-01/Accounts/{AccountSid}/Messages.json'
+           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages\.json(\?[!-~]+)$')
+$$;
+COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS 'The path of the next page of a list of messages, null at its end.';
+REVOKE ALL ON FUNCTION twilio_private.next_page_of_messages(jsonb) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.may_go_on(listed jsonb, since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(last >= since OR first < last, true)
+    FROM (SELECT twilio_private.parse_rfc2822(listed -> 0 ->> 'date_created') AS first,
+                 twilio_private.parse_rfc2822(listed -> -1 ->> 'date_created') AS last) page
+$$;
+COMMENT ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) IS
+    'Whether pages behind this one may have messages created since that time: Twilio lists the newest first.';
+REVOKE ALL ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.object
+    FROM jsonb_array_elements(CASE jsonb_typeof(listed) WHEN 'array' THEN listed ELSE '[]' END) AS l (object)
+    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' LIKE 'outbound%'
+      AND l.object ->> 'to' = wanted.to_number
+      -- Trial accounts put a sentence before every text.
+      AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
+           OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, ''))
+      AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
+      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= wanted.submitted_at - interval '5 seconds'
+      AND NOT EXISTS (SELECT FROM @extschema@.twilio_messages m WHERE m.user_id = wanted.user_id AND m.sid = l.object ->> 'sid')
+      AND l.object ->> 'sid' <> ALL (coalesce(wanted.former_sids, '{}'))
+    ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
+$$;
+COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) IS
+    'The first of these messages of Twilio that may be the wanted one and that no row of the user has.';
+REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) FROM PUBLIC;
+
+-- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs.
+CREATE FUNCTION twilio_private.twin_is_under_way(wanted @extschema@.twilio_messages) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM twilio_private.outbox o
+        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE o.user_id = wanted.user_id AND o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
+          AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL)
+$$;
+COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) IS
+    'Whether a message that reads the same is being sent at the moment.';
+REVOKE ALL ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.look_again(result twilio_private.order_result, subject text, due_at timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    VALUES (result.user_id, 'message_look', result.ref, subject, due_at)
+$$;
+COMMENT ON FUNCTION twilio_private.look_again(twilio_private.order_result, text, timestamptz) IS 'Orders another look for a message.';
+REVOKE ALL ON FUNCTION twilio_private.look_again(twilio_private.order_result, text, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.give_up_looking(wanted @extschema@.twilio_messages, resend boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    order_id bigint := (SELECT o.id FROM twilio_private.outbox o
+                        WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'message' AND o.state = 'unknown' LIMIT 1);
+BEGIN
+    IF NOT resend THEN
+        PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
+        PERFORM twilio_private.set_waiting(ARRAY[wanted.user_id], ARRAY[wanted.id], 'unresolved');
+        RETURN;
+    END IF;
+    PERFORM twilio_private.set_waiting(ARRAY[wanted.user_id], ARRAY[wanted.id], 'pending');
+    IF order_id IS NOT NULL THEN
+        PERFORM twilio_private.requeue_order(order_id, clock_timestamp());
+    ELSE
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
+        VALUES (wanted.user_id, 'message', wanted.id, wanted.expires_at);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.give_up_looking(@extschema@.twilio_messages, boolean) IS
+    'Twilio does not have the message: it is queued again, or left unresolved.';
+REVOKE ALL ON FUNCTION twilio_private.give_up_looking(@extschema@.twilio_messages, boolean) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_look_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result twilio_private.order_result;
+    wanted @extschema@.twilio_messages;
+    found jsonb;
+    next_page text;
+BEGIN
+    -- One by one: what one message has taken is no longer there for the next.
+    FOREACH result IN ARRAY results LOOP
+        CONTINUE WHEN result.outcome = 'retry';
+        SELECT * INTO wanted FROM @extschema@.twilio_messages m
+        WHERE m.user_id = result.user_id AND m.id = result.ref FOR NO KEY UPDATE;
+        CONTINUE WHEN NOT FOUND;
+        IF wanted.sid IS NOT NULL THEN
+            PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
+            CONTINUE;
+        END IF;
+        CONTINUE WHEN wanted.status <> 'unknown';
+
+        IF result.outcome <> 'sent' OR jsonb_typeof(result.body -> 'messages') IS DISTINCT FROM 'array' THEN
+            PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 minutes');
+        ELSIF twilio_private.twin_is_under_way(wanted) THEN
+            PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 seconds');
+        ELSE
+            found := twilio_private.found_among(wanted, result.body -> 'messages');
+            next_page := twilio_private.next_page_of_messages(result.body);
+            IF found IS NOT NULL THEN
+                PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[found], 'poll');
+                PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[found]);
+                PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
+            ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
+                  AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
+                PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
+            ELSIF left(result.subject, 1) = '1' THEN
+                PERFORM twilio_private.look_again(result, '2', clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
+            ELSE
+                PERFORM twilio_private.give_up_looking(wanted, coalesce(
+                    (SELECT s.resend_unknown FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id), false));
+            END IF;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_look_results(twilio_private.order_result[]) IS
+    'Adopts what a look has found, or decides what follows when it has found nothing.';
+REVOKE ALL ON FUNCTION twilio_private.message_look_results(twilio_private.order_result[]) FROM PUBLIC;
+
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
+    ('message_look', true, 'message_look_requests', 'message_look_results');

@@ -1,0 +1,210 @@
+-- What becomes known late: the price of a message, and its final status where no callback brings it.
+--
+-- What Twilio accepted within the same ten seconds is read again together, half a minute later, then at growing
+-- distances until two days have passed or nothing is missing: the order kind `message_reread`. A few messages are fetched
+-- one by one (`message_fetch`), many are listed. Which messages these are, the events of that time say.
+-- subject of a message_reread: step, then the window's beginning in seconds since 1970, then the page if not the first.
+
+CREATE FUNCTION twilio_private.reread_at(step int, window_start timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT window_start + (ARRAY['40 seconds', '10 minutes', '1 hour', '6 hours', '24 hours', '48 hours']::interval[])[step + 1]
+$$;
+COMMENT ON FUNCTION twilio_private.reread_at(int, timestamptz) IS 'When messages are read again for the n-th time, null when it was enough.';
+REVOKE ALL ON FUNCTION twilio_private.reread_at(int, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.order_reread(user_id uuid, step int, window_start timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    key CONSTANT uuid := md5(concat_ws(' ', order_reread.user_id, step, extract(epoch FROM window_start)::bigint))::uuid;
+BEGIN
+    IF twilio_private.reread_at(step, window_start) IS NOT NULL
+       AND NOT EXISTS (SELECT FROM twilio_private.outbox o WHERE o.ref = key) THEN
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+        VALUES (order_reread.user_id, 'message_reread', key, concat_ws(' ', step, extract(epoch FROM window_start)::bigint),
+                twilio_private.reread_at(step, window_start));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.order_reread(uuid, int, timestamptz) IS
+    'Orders the n-th re-reading of what Twilio accepted in a window of ten seconds, unless it is ordered already.';
+REVOKE ALL ON FUNCTION twilio_private.order_reread(uuid, int, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.follow_messages(user_ids uuid[], ids uuid[], objects jsonb[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+    PERFORM twilio_private.order_reread(u.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'))
+    FROM (SELECT DISTINCT unnest(user_ids) AS user_id) u;
+    IF EXISTS (SELECT FROM unnest(objects) o WHERE o ->> 'status' = 'scheduled') THEN
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+        SELECT m.user_id, 'message_fetch', m.id, 'scheduled', greatest(m.send_at, clock_timestamp()) + interval '2 minutes'
+        FROM unnest(user_ids, ids, objects) AS u (user_id, id, object)
+        JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+        WHERE u.object ->> 'status' = 'scheduled';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.follow_messages(uuid[], uuid[], jsonb[]) IS
+    'Orders that these messages, which Twilio has just accepted, are read again later.';
+REVOKE ALL ON FUNCTION twilio_private.follow_messages(uuid[], uuid[], jsonb[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.first_uuid_at(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT rpad(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 32, '0')::uuid
+$$;
+COMMENT ON FUNCTION twilio_private.first_uuid_at(timestamptz) IS 'The value below all UUIDs of version 7 made from that time on.';
+REVOKE ALL ON FUNCTION twilio_private.first_uuid_at(timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.unfinished_messages(user_id uuid, window_start timestamptz, at_most int) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT DISTINCT u.id
+        FROM (SELECT m.id
+              FROM @extschema@.twilio_message_events e
+              JOIN @extschema@.twilio_messages m ON m.user_id = e.user_id AND m.id = e.message_id
+              WHERE e.user_id = unfinished_messages.user_id AND e.source <> 'local'
+                AND e.id >= twilio_private.first_uuid_at(window_start - interval '3 seconds')
+                AND e.id < twilio_private.first_uuid_at(window_start + interval '11 seconds')
+                AND m.sid IS NOT NULL AND m.direction = 'outbound' AND m.status <> 'scheduled'
+                AND (twilio_private.status_rank(m.status) < 4 OR (m.price IS NULL AND m.status NOT IN ('failed', 'canceled')))
+              LIMIT at_most) u;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) IS
+    'Some of the messages accepted in that window whose final status or price is not known yet.';
+REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_reread_requests(orders bigint[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    few CONSTANT int := 20;
+    reread record;
+    unfinished uuid[];
+BEGIN
+    method := 'GET';
+    host := 'api.twilio.com';
+    FOR reread IN
+        SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step, to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS window_start,
+               nullif(split_part(o.subject, ' ', 3), '') AS page
+        FROM twilio_private.outbox o WHERE o.id = ANY (orders)
+    LOOP
+        order_id := reread.id;
+        path := reread.page;
+        IF path IS NULL THEN
+            unfinished := ARRAY(SELECT twilio_private.unfinished_messages(reread.user_id, reread.window_start, few + 1));
+            CONTINUE WHEN unfinished = '{}';
+            IF cardinality(unfinished) <= few THEN
+                INSERT INTO twilio_private.outbox (user_id, kind, ref)
+                SELECT reread.user_id, 'message_fetch', u FROM unnest(unfinished) u;
+                PERFORM twilio_private.order_reread(reread.user_id, reread.step + 1, reread.window_start);
+                CONTINUE;
+            END IF;
+            path := '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
+                'DateSent>', to_char((reread.window_start - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                'DateSent<', to_char((reread.window_start + interval '10 minutes') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                'PageSize', '80']);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_reread_requests(bigint[]) IS 'The GETs that list messages again; a few are fetched one by one instead.';
+REVOKE ALL ON FUNCTION twilio_private.message_reread_requests(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_reread_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    result twilio_private.order_result;
+    step int;
+    start bigint;
+    next_page text;
+BEGIN
+    FOREACH result IN ARRAY results LOOP
+        CONTINUE WHEN result.outcome = 'retry';
+        step := split_part(result.subject, ' ', 1)::int;
+        start := split_part(result.subject, ' ', 2)::bigint;
+        next_page := NULL;
+        IF result.outcome = 'sent' AND jsonb_typeof(result.body -> 'messages') = 'array' THEN
+            PERFORM twilio_private.apply_messages(array_agg(m.user_id), array_agg(m.id), array_agg(l.object), 'poll')
+            FROM (SELECT DISTINCT ON (e ->> 'sid') e AS object FROM jsonb_array_elements(result.body -> 'messages') e) l
+            JOIN @extschema@.twilio_messages m ON m.user_id = result.user_id AND m.sid = l.object ->> 'sid'
+            WHERE m.direction = 'outbound';
+            next_page := twilio_private.next_page_of_messages(result.body);
+        END IF;
+        IF next_page IS NOT NULL AND split_part(result.subject, ' ', 3) <> next_page THEN
+            INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
+            VALUES (result.user_id, 'message_reread', result.ref, concat_ws(' ', step, start, next_page));
+        ELSE
+            PERFORM twilio_private.order_reread(result.user_id, step + 1, to_timestamp(start));
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) IS 'Takes a page of messages that were listed again.';
+REVOKE ALL ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_fetch_requests(orders bigint[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT o.id, 'GET', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Messages/%s.json', m.sid), NULL::text
+        FROM twilio_private.outbox o
+        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE o.id = ANY (orders) AND m.sid IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_fetch_requests(bigint[]) IS 'The GETs that fetch messages once more.';
+REVOKE ALL ON FUNCTION twilio_private.message_fetch_requests(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.message_fetch_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.apply_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body), 'poll')
+    FROM unnest(results) r WHERE r.outcome = 'sent';
+    -- What was planned is still planned, or now goes the way of all others.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    SELECT r.user_id, 'message_fetch', r.ref, r.subject, clock_timestamp() + interval '30 minutes'
+    FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
+    WHERE r.subject = 'scheduled' AND r.outcome <> 'retry' AND m.status = 'scheduled' AND m.send_at > clock_timestamp() - interval '48 hours';
+    PERFORM twilio_private.follow_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body))
+    FROM unnest(results) r WHERE r.subject = 'scheduled' AND r.outcome = 'sent' AND r.body ->> 'status' <> 'scheduled';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) IS 'Takes messages that were fetched once more.';
+REVOKE ALL ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) FROM PUBLIC;
+
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
+    ('message_reread', true, 'message_reread_requests', 'message_reread_results'),
+    ('message_fetch', true, 'message_fetch_requests', 'message_fetch_results');
