@@ -4,6 +4,7 @@
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 pg_config=${PG_CONFIG:-pg_config}
+umask 022
 
 if [ "$(id -u)" = 0 ]; then
     server_user=postgres
@@ -24,21 +25,22 @@ new_server_dir() {
     echo "$dir"
 }
 
-# Sets `tree` to a directory with build/pg, test/ and the documents that the server's user can read:
-# the checkout, or, where that is under somebody's private directory, a copy in DIR.
+# find_readable_tree DIR [PART...] sets `tree` to a directory with build/pg and other parts of the checkout
+# that the server's user can read: the checkout, or, where that is in somebody's private directory, a
+# copy in DIR (of links where it can be, so that it costs nothing).
 find_readable_tree() {
-    local dir=$1
+    local dir=$1 part
+    shift
     tree=$checkout
     if ! as_server_user test -r "$checkout/build/pg/.copied" -a -r "$checkout/test/cluster"; then
         tree=$dir/tree
-        if [ ! -e "$tree" ]; then
-            mkdir -p "$tree/build"
-            cp -a "$checkout/build/pg" "$tree/build/"
-            for part in test docs README.md; do
-                [ ! -e "$checkout/$part" ] || cp -a "$checkout/$part" "$tree/"
-            done
-            chmod -R a+rX "$tree"
-        fi
+        for part in build/pg "$@"; do
+            [ -e "$checkout/$part" ] && [ ! -e "$tree/$part" ] || continue
+            mkdir -p "$(dirname "$tree/$part")"
+            cp -al "$checkout/$part" "$tree/$part" 2>/dev/null ||
+                { rm -rf "${tree:?}/$part" && cp -a "$checkout/$part" "$tree/$part"; }
+        done
+        chmod -R a+rX "$tree"
     fi
     bindir=$tree/build/pg$(readlink -f "$("$pg_config" --bindir)")
 }
