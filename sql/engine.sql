@@ -1,6 +1,9 @@
 -- What the engine needs in the database: its schema, the group roles, the functions that C++ offers to SQL, and the
 -- table of sealed credentials. Nothing in twilio_private is granted to anyone; definer functions reach it.
 
+-- Nothing planted in another schema may be found by what follows.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 CREATE SCHEMA twilio_private;
 COMMENT ON SCHEMA twilio_private IS 'Internals of pg_twilio. Nobody but its own functions may use it.';
 REVOKE ALL ON SCHEMA twilio_private FROM PUBLIC;
@@ -142,6 +145,12 @@ Returns definite answers (2xx, 4xx but 429). Raises 25006 in a read-only transac
 switched off or the credential does not open, PT429, PT502 and PT504. counted: charge twilio.api_rate_limit.
 deadline: null means now plus twilio.ask_timeout.';
 REVOKE ALL ON FUNCTION twilio_private.ask(uuid, text, text, text, text, text, bytea, text, text, text, text, boolean, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.await_audit() RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_await_audit';
+COMMENT ON FUNCTION twilio_private.await_audit() IS
+    'Waits until the audit row of this session''s last ask is visible: the last thing a function does that asks.';
+REVOKE ALL ON FUNCTION twilio_private.await_audit() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.ask_deadline() RETURNS timestamptz
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_ask_deadline';

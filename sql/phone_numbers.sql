@@ -107,6 +107,7 @@ BEGIN
     WHERE known.user_id = owner
       AND NOT EXISTS (SELECT FROM unnest(pages) page, jsonb_array_elements(page) n WHERE n.value ->> 'sid' = known.sid);
 
+    PERFORM twilio_private.await_audit();
     RETURN QUERY
         SELECT n.phone_number, n.friendly_name, n.sid, n.sms, n.mms, n.voice, n.sms_url, n.voice_url, n.date_created
         FROM @extschema@.twilio_numbers n WHERE n.user_id = owner ORDER BY n.phone_number, n.sid;

@@ -222,6 +222,7 @@ BEGIN
     EXCEPTION WHEN serialization_failure THEN
         PERFORM twilio_private.refuse_changed();
     END;
+    PERFORM twilio_private.await_audit();
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_verify() IS

@@ -223,6 +223,12 @@ private:
     shm_mq_handle* queue_ = nullptr;
 };
 
+// Where to look for the audit row of the last ask.
+struct Audited {
+    Ticket ticket;
+    std::uint64_t batch = 0;
+} lastAudited;
+
 [[noreturn]] void throwWorkerGone()
 {
     throw Failure("PT502", "the pg_twilio worker stopped before it answered", {},
@@ -346,9 +352,27 @@ Datum exchange(FunctionCallInfo fcinfo)
         Segment segment(request);
         Ticket const ticket = submitWhenUp(segment.handle(), request.deadline);
         answer = receive(segment, ticket, request.deadline);
+        lastAudited = {ticket, answer.header.auditBatch};
     }
-    refuseIndefinite(answer);
-    return toRow(fcinfo, answer);
+    try {
+        refuseIndefinite(answer);
+        return toRow(fcinfo, answer);
+    } catch (...) {
+        awaitAudit();
+        throw;
+    }
+}
+
+void awaitAudit()
+{
+    constexpr int naps = 2500;
+    constexpr long napMicros = 100;
+    auto const [worker, generation] = lastAudited.ticket;
+    for (int i = 0; worker != nullptr && i < naps; i++) {
+        if (worker->generation != generation || worker->audited.load(std::memory_order_acquire) >= lastAudited.batch)
+            return;
+        pg_usleep(napMicros);
+    }
 }
 
 } // namespace twilio::ask

@@ -44,9 +44,15 @@ struct AnswerHeader {
     std::int32_t errorCode; // Twilio's, 0 when there is none
     std::uint32_t messageLength;
     std::uint32_t bodyLength;
+    std::uint64_t auditBatch; // its audit row is visible once Worker::audited has come this far
 };
 
 // twilio_private.ask(): see sql/engine.sql.
 Datum exchange(FunctionCallInfo fcinfo);
+
+// Waits until the audit row of the last ask of this backend is visible. The
+// worker writes it while the backend is busy with the answer, so there is mostly
+// nothing to wait for. Gives up after a moment: the row is late, not lost.
+void awaitAudit();
 
 } // namespace twilio::ask

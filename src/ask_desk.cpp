@@ -55,12 +55,16 @@ struct AskDesk::Ask {
         if (segment != nullptr)
             dsm_detach(segment);
     }
+    void nameAuditBatch(std::uint64_t batch)
+    {
+        std::memcpy(answer.data() + offsetof(ask::AnswerHeader, auditBatch), &batch, sizeof(batch));
+    }
     bool canceled() const { return header->canceled.load(std::memory_order_acquire); }
     void compose(Verdict verdict, int errorCode, std::string_view message)
     {
         ask::AnswerHeader const head{verdict, static_cast<std::int32_t>(reply.status), errorCode,
                                      static_cast<std::uint32_t>(message.size()),
-                                     static_cast<std::uint32_t>(reply.body.size())};
+                                     static_cast<std::uint32_t>(reply.body.size()), 0};
         answer.assign(reinterpret_cast<const char*>(&head), sizeof(head));
         answer.append(message).append(reply.body);
     }
@@ -213,10 +217,14 @@ void AskDesk::note(AuditTrail& audit, Ask& ask)
 void AskDesk::answer(AuditTrail& audit)
 {
     for (Ask* ask : finished_)
-        if (std::exchange(ask->started, false))
+        if (std::exchange(ask->started, false)) {
             note(audit, *ask);
-    audit.write();
+            ask->nameAuditBatch(worker_.audited + 1);
+            batchOpen_ = true;
+        }
     push();
+    if (audit.write() && std::exchange(batchOpen_, false))
+        worker_.audited.fetch_add(1, std::memory_order_release);
 }
 
 // Sends as much of each answer as fits; the rest when its reader has made room.

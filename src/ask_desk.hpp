@@ -2,7 +2,7 @@
 // starts the transfers, and hands the answers back over shm_mq without blocking.
 //
 // An ask that its backend has given up on is canceled. Every request that was
-// started gets a row in the audit log before its answer is given.
+// started gets a row in the audit log, written while its backend reads the answer.
 #pragma once
 
 #include "audit.hpp"
@@ -23,7 +23,7 @@ public:
     void reload(); // settings have changed
     void admit();  // new asks, and those whose backend has gone
     bool take(Reply& reply); // false: not one of ours
-    void answer(AuditTrail& audit); // records what has finished, then answers it
+    void answer(AuditTrail& audit); // answers what has finished, and records it
     bool idle() const { return asks_.empty(); }
     std::size_t inFlight() const { return inFlight_; }
 
@@ -48,6 +48,7 @@ private:
     std::vector<Ask*> waiting_;  // attached, not yet started
     std::vector<Ask*> finished_; // have an answer to be recorded and pushed
     std::size_t inFlight_ = 0;
+    bool batchOpen_ = false; // of audit rows, see shared::Worker::audited
     std::uint32_t cancellationsSeen_ = 0;
 };
 

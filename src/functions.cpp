@@ -253,6 +253,16 @@ Datum pg_twilio_ask(PG_FUNCTION_ARGS)
     return pg::entry([&]() -> Datum { return ask::exchange(fcinfo); });
 }
 
+PG_FUNCTION_INFO_V1(pg_twilio_await_audit);
+Datum pg_twilio_await_audit(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum {
+        ask::awaitAudit();
+        PG_RETURN_VOID();
+    });
+}
+
 PG_FUNCTION_INFO_V1(pg_twilio_ask_deadline);
 Datum pg_twilio_ask_deadline(PG_FUNCTION_ARGS)
 {

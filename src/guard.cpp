@@ -16,12 +16,18 @@ Transaction::Transaction(const char* activity)
 
 bool Transaction::lockExtension()
 {
+    // Most times it is the extension of last time, so that one look, after the lock, is enough.
+    static Oid extension = InvalidOid;
     return guarded([] {
-        Oid const extension = get_extension_oid("pg_twilio", true);
-        if (!OidIsValid(extension))
-            return false;
-        LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-        return get_extension_oid("pg_twilio", true) == extension;
+        for (int tries = 0; tries < 2; tries++) {
+            if (OidIsValid(extension))
+                LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+            Oid const present = get_extension_oid("pg_twilio", true);
+            if (present == extension)
+                break;
+            extension = present;
+        }
+        return OidIsValid(extension);
     });
 }
 
@@ -39,7 +45,7 @@ void Transaction::commit()
         SPI_finish();
         PopActiveSnapshot();
         CommitTransactionCommand();
-        pgstat_report_stat(true);
+        pgstat_report_stat(false); // at most once a second; the rest when idle
         pgstat_report_activity(STATE_IDLE, nullptr);
     });
     open_ = false;

@@ -45,6 +45,7 @@ struct Worker {
     std::atomic<bool> ordersWaiting; // something was committed to the outbox
     std::atomic<bool> lookAgain;     // the extension may be gone or changed
     std::atomic<std::uint32_t> cancellations;
+    std::atomic<std::uint64_t> audited; // the last batch of asks whose audit rows are visible
     Counters counters;
 };
 

@@ -115,6 +115,7 @@ private:
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
             engine_.forget();
+            pg::guarded([] { pgstat_report_stat(true); });
             forgotten_ = true;
         }
     }
