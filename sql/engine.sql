@@ -116,10 +116,12 @@ BEGIN
             previous_sealed = CASE WHEN c.kind = 'auth_token' AND grace > '0' THEN c.sealed END,
             previous_until = CASE WHEN c.kind = 'auth_token' AND grace > '0' THEN clock_timestamp() + grace END,
             updated_at = clock_timestamp();
+    PERFORM twilio_private.close_breaker(store_credential.user_id);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.store_credential(uuid, text, text, bytea) IS
-    'Stores a sealed credential; a replaced auth token stays valid for webhooks for twilio.token_grace.';
+    'Stores a sealed credential; a replaced auth token stays valid for webhooks for twilio.token_grace.
+Orders that waited because Twilio refused the old one go on.';
 REVOKE ALL ON FUNCTION twilio_private.store_credential(uuid, text, text, bytea) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.forget_credential(user_id uuid, kind text DEFAULT NULL) RETURNS void

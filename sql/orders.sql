@@ -134,7 +134,7 @@ COMMENT ON FUNCTION twilio_private.waiting_tenants() IS
     'Users with queued orders that may go out now or later, the earliest due time, and their own limits; none while disarmed.';
 REVOKE ALL ON FUNCTION twilio_private.waiting_tenants() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.finish_expired() RETURNS void
+CREATE FUNCTION twilio_private.expire_orders(order_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -142,11 +142,7 @@ DECLARE
     results twilio_private.order_result[];
 BEGIN
     WITH gone AS (
-        DELETE FROM twilio_private.outbox o
-        WHERE o.id IN (SELECT e.id FROM twilio_private.outbox e
-                       WHERE e.state = 'queued' AND e.expires_at <= clock_timestamp()
-                       LIMIT 1000 FOR UPDATE SKIP LOCKED)
-        RETURNING o.*
+        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (order_ids) RETURNING o.*
     )
     SELECT array_agg(g.kind),
            array_agg(ROW(g.id, g.user_id, g.ref, g.subject, 'expired', NULL, NULL, g.note, NULL, NULL,
@@ -156,6 +152,18 @@ BEGIN
         PERFORM twilio_private.deliver_results(kinds, results);
     END IF;
 END
+$$;
+COMMENT ON FUNCTION twilio_private.expire_orders(bigint[]) IS 'Ends these orders as expired.';
+REVOKE ALL ON FUNCTION twilio_private.expire_orders(bigint[]) FROM PUBLIC;
+
+-- Whoever may send learns of it in claim_orders; this finds the orders of those who may not.
+CREATE FUNCTION twilio_private.finish_expired() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT twilio_private.expire_orders(ARRAY(
+        SELECT o.id FROM twilio_private.outbox o
+        WHERE o.state = 'queued' AND o.expires_at <= clock_timestamp()
+        LIMIT 1000 FOR UPDATE SKIP LOCKED))
 $$;
 COMMENT ON FUNCTION twilio_private.finish_expired() IS 'Ends orders that have waited beyond expires_at.';
 REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
@@ -199,20 +207,22 @@ REVOKE ALL ON FUNCTION twilio_private.build_requests(text, bigint[]) FROM PUBLIC
 
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[])
 RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, ref uuid, attempts integer, username text,
-               credential_kind text, key_id text, sealed bytea, method text, host text, path text, form text)
+               credential_kind text, key_id text, sealed bytea, method text, host text, path text, form text,
+               expires boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     claimed_kind text;
     claimed bigint[];
+    late bigint[];
     built bigint[];
     unpaid bigint[] := '{}'; -- settings or credential have gone meanwhile
 BEGIN
     IF NOT twilio_private.armed() THEN
         RETURN;
     END IF;
-    FOR claimed_kind, claimed IN
+    FOR claimed_kind, claimed, late IN
         WITH claim AS (
             UPDATE twilio_private.outbox o
             SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
@@ -221,18 +231,23 @@ BEGIN
                   CROSS JOIN LATERAL (
                       SELECT o.id FROM twilio_private.outbox o
                       WHERE o.state = 'queued' AND o.user_id = wanted.user_id AND o.due_at <= clock_timestamp()
-                        AND (o.expires_at IS NULL OR o.expires_at > clock_timestamp())
                       ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q) c
             WHERE o.id = c.id
-            RETURNING o.id, o.kind
+            RETURNING o.id, o.kind, coalesce(o.expires_at <= clock_timestamp(), false) AS late
         )
-        SELECT c.kind, array_agg(c.id) FROM claim c GROUP BY c.kind
+        SELECT c.kind, array_agg(c.id) FILTER (WHERE NOT c.late), array_agg(c.id) FILTER (WHERE c.late)
+        FROM claim c GROUP BY c.kind
     LOOP
+        IF late IS NOT NULL THEN
+            PERFORM twilio_private.expire_orders(late);
+        END IF;
+        CONTINUE WHEN claimed IS NULL;
         built := '{}';
-        FOR order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind, key_id, sealed, method, host, path, form IN
+        FOR order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind, key_id, sealed, method, host, path, form, expires IN
             SELECT r.order_id, o.user_id, o.kind, k.repeatable, o.ref, o.attempts,
                    CASE c.kind WHEN 'api_key_secret' THEN s.api_key_sid ELSE s.account_sid END,
-                   c.kind, c.key_id, c.sealed, r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form
+                   c.kind, c.key_id, c.sealed, r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form,
+                   o.expires_at IS NOT NULL
             FROM twilio_private.build_requests(claimed_kind, claimed) r
             JOIN twilio_private.outbox o ON o.id = r.order_id
             JOIN twilio_private.order_kind k ON k.kind = o.kind
@@ -297,7 +312,7 @@ BEGIN
     IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
         UPDATE twilio_private.outbox o
         SET state = CASE r.outcome WHEN 'unknown' THEN 'unknown' ELSE 'queued' END,
-            due_at = CASE r.outcome WHEN 'unknown' THEN o.due_at ELSE coalesce(r.retry_at, clock_timestamp()) END,
+            due_at = CASE r.outcome WHEN 'unknown' THEN o.due_at ELSE least(coalesce(r.retry_at, clock_timestamp()), o.expires_at) END,
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
         FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)

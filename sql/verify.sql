@@ -161,10 +161,13 @@ BEGIN
     IF NOT FOUND THEN
         DELETE FROM twilio_private.verification_permit p WHERE p.user_id = record_verification.user_id;
     END IF;
+    IF verified THEN
+        PERFORM twilio_private.close_breaker(record_verification.user_id);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.record_verification(uuid, boolean, text, text, text, text, timestamptz) IS
-    'Writes into the user''s settings what Twilio thinks of the credentials.';
+    'Writes into the user''s settings what Twilio thinks of the credentials; orders that waited for a good word go on.';
 REVOKE ALL ON FUNCTION twilio_private.record_verification(uuid, boolean, text, text, text, text, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: reads the sealed credential and writes the read-only columns, for the current user alone.

@@ -33,7 +33,7 @@ std::string destination(std::string_view host, std::string_view path)
         throw pg::Failure("F0000", "pg_twilio is not configured correctly",
                           "Set both twilio.edge and twilio.region, or neither.");
     if (!isTwilioHost(regional) || !isPlainPath(path))
-        throw pg::Failure("F0000", "the request does not go to Twilio", "Its host or path is not one of Twilio's.");
+        throw pg::Failure("22023", "the request does not go to Twilio", "Its host or path is not one of Twilio's.");
     return std::string("https://").append(regional).append(path);
 }
 

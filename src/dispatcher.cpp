@@ -47,7 +47,8 @@ void describe(const Outcome& outcome, const Order& order, Result& result)
                          result.sid = sent.sid;
                      },
                      [&](const RetryAt& retry) {
-                         result.outcome = order.attempts >= settings::maxAttempts ? "expired" : "retry";
+                         // What Twilio did not take is tried until it expires, however often that is.
+                         result.outcome = order.attempts >= settings::maxAttempts && !order.expires ? "expired" : "retry";
                          result.errorCode = retry.code;
                          result.errorMessage = retry.message;
                          result.retryAt = toTimestamp(retry.at);
@@ -320,7 +321,7 @@ void Dispatcher::startReady()
         auto const here = next++;
         if (const Refusal* refusal = turns_.refusal(here->user); refusal != nullptr) {
             turns_.released(here->user);
-            giveBack(*here, *refusal);
+            refuse(*here, "account", *refusal);
         } else if (turns_.mayStart(here->user)) {
             turns_.started(here->user);
             start(std::move(*here));
@@ -331,13 +332,14 @@ void Dispatcher::startReady()
     }
 }
 
-void Dispatcher::giveBack(const Order& order, const Refusal& refusal)
+// The end of an order for which no request was made.
+void Dispatcher::refuse(const Order& order, const char* outcome, const Refusal& refusal)
 {
     if (results_.empty())
         recordBy_ = Clock::now() + recordWithin;
     Result& result = results_.emplace_back();
     result.orderId = order.id;
-    result.outcome = "account";
+    result.outcome = outcome;
     result.errorCode = refusal.code;
     result.errorMessage = refusal.message;
     result.at = GetCurrentTimestamp();
@@ -360,6 +362,11 @@ void Dispatcher::start(Order&& order)
         request.url = destination(order.host, order.path);
         request.password = openCredential(order).copy();
     } catch (const pg::Failure& failure) {
+        if (failure.code() == ERRCODE_INVALID_PARAMETER_VALUE) {
+            refuse(order, "poisoned", {0, failure.detail});
+            turns_.finished(order.user);
+            return;
+        }
         refused.error = failure.detail;
     } catch (const pg::Error& error) {
         refused.error = error.what();

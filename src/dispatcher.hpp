@@ -46,7 +46,7 @@ private:
     void accept(const std::vector<Share>& shares, std::vector<outbox::Order> orders);
     void finish(const outbox::Order& order, const Reply& reply, outbox::Result result);
     void startReady();
-    void giveBack(const outbox::Order& order, const Refusal& refusal);
+    void refuse(const outbox::Order& order, const char* outcome, const Refusal& refusal);
     void start(outbox::Order&& order);
     const Secret& openCredential(const outbox::Order& order);
     std::size_t room() const;

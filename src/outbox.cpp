@@ -89,6 +89,7 @@ Order toOrder(const Row& row)
     order.host = row.string(12);
     order.path = row.string(13);
     order.form = row.string(14);
+    order.expires = DatumGetBool(*row.value(15));
     return order;
 }
 
@@ -116,7 +117,7 @@ std::vector<Waiting> waitingTenants(TimePoint now)
 std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement("SELECT order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind,"
-                               " key_id, sealed, method, host, path, form FROM twilio_private.claim_orders($1, $2)",
+                               " key_id, sealed, method, host, path, form, expires FROM twilio_private.claim_orders($1, $2)",
                                {UUIDARRAYOID, INT4ARRAYOID});
     guarded([&] {
         Datum values[] = {

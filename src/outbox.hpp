@@ -17,11 +17,12 @@ struct Order {
     int attempts = 0; // this one included
     std::string username, credentialKind, keyId, sealed;
     std::string method, host, path, form;
+    bool expires = false; // has a time after which it is not to be sent
 };
 
 struct Result {
     std::int64_t orderId = 0;
-    const char* outcome = ""; // sent, retry, rejected, unknown, expired, account
+    const char* outcome = ""; // sent, retry, rejected, unknown, expired, poisoned, account
     int status = 0;
     int errorCode = 0;
     std::string errorMessage, sid, body, requestId;
