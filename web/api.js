@@ -35,11 +35,11 @@ async function send(method, path, body) {
 export async function request(method, path, body) {
   const used = token();
   const response = await send(method, path, body);
-  if (response.status === 204) return null;
-  const answer = await response.json().catch(() => null);
+  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  // A late answer to an old token belongs to a session that is over: it neither shows nor ends anything.
+  if (token() !== used) throw new Refusal(401, null);
   if (response.ok) return answer;
-  // A late answer to an old token must not end a new session.
-  if (response.status === 401 && token() === used) signOut('Your session has ended. Sign in again in the app, or enter a new token.');
+  if (response.status === 401) signOut('Your session has ended. Sign in again in the app, or enter a new token.');
   throw new Refusal(response.status, answer);
 }
 

@@ -20,7 +20,8 @@ const STATUSES = {
 
 let timer = null;
 let wanted = PAGE;
-let chartSeen = '';
+let drawn = '';      // the list that the chart was drawn for, and when
+let drawnAt = 0;
 const rows = new Map();      // id → {item, seen}
 const followed = new Map();  // id → last status said aloud
 
@@ -96,16 +97,15 @@ function show(list) {
 }
 
 async function look() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
-  const [list, days] = await Promise.all([
-    get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`),
-    get(`rpc/twilio_messages_per_day?days=14&time_zone=${encodeURIComponent(zone)}`),
-  ]);
+  const list = await get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`);
   show(list);
-  const now = JSON.stringify(days);
-  if (now !== chartSeen) draw(days);
-  chartSeen = now;
   $('messages-state').textContent = '';
+  const now = JSON.stringify(list);
+  if (now === drawn && Date.now() - drawnAt < 60_000) return;
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
+  draw(await get(`rpc/twilio_messages_per_day?days=14&time_zone=${encodeURIComponent(zone)}`));
+  drawn = now;
+  drawnAt = Date.now();
 }
 
 async function turn() {
@@ -135,7 +135,7 @@ export function stop() {
 // Forgets what belongs to another user.
 export function forget() {
   wanted = PAGE;
-  chartSeen = '';
+  drawn = '';
   followed.clear();
   show([]);
 }
