@@ -286,13 +286,12 @@ DECLARE
     results twilio_private.order_result[];
 BEGIN
     SELECT array_agg(o.kind),
-           array_agg(ROW(o.id, o.user_id, o.ref, o.subject, r.outcome, r.http_status, r.error_code, r.error_message, r.sid,
+           array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END, r.http_status, r.error_code, r.error_message, r.sid,
                          r.body::jsonb, o.attempts, o.attempted_at, r.at, r.retry_at)::twilio_private.order_result)
     INTO kinds, results
     FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
          AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
-    JOIN twilio_private.outbox o ON o.id = r.order_id
-    WHERE r.outcome <> 'account';
+    JOIN twilio_private.outbox o ON o.id = r.order_id;
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);
     END IF;

@@ -207,7 +207,10 @@ void connect(Oid database)
                                    {"default_transaction_read_only", "off"}, {"statement_timeout", "0"},
                                    {"default_transaction_isolation", "read committed"},
                                    {"idle_in_transaction_session_timeout", "0"}, {"row_security", "on"},
-                                   {"session_replication_role", "origin"}, {"jit", "off"}})
+                                   {"session_replication_role", "origin"}, {"jit", "off"},
+                                   // Its statements are all by key, and their plans outlive the empty tables
+                                   // for which they may have been made.
+                                   {"enable_seqscan", "off"}, {"enable_hashjoin", "off"}, {"enable_mergejoin", "off"}})
             SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
     });
 }
