@@ -91,11 +91,10 @@ BEGIN
           AND (m.sid IS NULL OR twilio_private.status_rank(s.status) > twilio_private.status_rank(m.status)
                OR (m.price IS NULL AND s.price IS NOT NULL) OR (m.sent_at IS NULL AND s.sent_at IS NOT NULL)
                OR (m.error_code IS NULL AND s.error_code IS NOT NULL) OR (m.from_number IS NULL AND s.from_number IS NOT NULL))
-        RETURNING m.user_id, m.id, m.status
+        RETURNING m.user_id, m.id, m.status, s.status AS said_status, s.error_code AS said_error_code
     ), noted AS (
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
-        SELECT s.user_id, s.id, s.status, s.error_code, apply_messages.source
-        FROM said s JOIN changed c ON c.user_id = s.user_id AND c.id = s.id
+        SELECT c.user_id, c.id, c.said_status, c.said_error_code, apply_messages.source FROM changed c
         ON CONFLICT DO NOTHING
     )
     SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
