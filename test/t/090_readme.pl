@@ -31,5 +31,15 @@ $session->quit;
 
 is($node->safe_psql('postgres', 'SELECT is_verified FROM twilio_settings'), 't', 'the account of README.md is verified');
 is($node->safe_psql('postgres', 'SELECT phone_number FROM twilio_numbers'), $sender, '... and its numbers are known');
+wait_until { $node->safe_psql('postgres', 'SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL') == 3 } 20,
+  '... and what it sends is at Twilio';
+is($standin->count(accepted => 'true', body => 'Hello from PostgreSQL'), 1, '... the first SMS once');
+is($standin->count(body => 'Sorry, tomorrow is cancelled.'), 0, '... and what was rolled back, never');
+is($node->safe_psql('postgres', "SELECT status FROM twilio_messages WHERE idempotency_key = 'reminder-4711'"), 'canceled',
+	'... and what was planned is canceled');
+
+# The trigger of README.md: a recipient that Twilio refuses.
+run_sql($node, "SELECT twilio_send_sms('+15005550001', 'invalid')", user => '018f4a3e-0000-7000-8000-000000000001');
+wait_until { $node->safe_psql('postgres', 'SELECT what FROM tasks') =~ /^Call \+15005550001: / } 20, 'the trigger of README.md works';
 
 TwilioTest::finish();
