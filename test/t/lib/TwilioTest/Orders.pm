@@ -107,6 +107,6 @@ sub queued
 # What the stand-in has got: POSTs of messages, those of them that it accepted, and texts accepted more than once.
 sub posts { my ($standin, %filter) = @_; return $standin->count(method => 'POST', path => 'Messages', %filter) }
 sub accepted { my ($standin, %filter) = @_; return posts($standin, accepted => 'true', %filter) }
-sub duplicates { my ($standin) = @_; return $standin->control(GET => 'ledger/duplicates?key=To,Body')->{extra} }
+sub duplicates { my ($standin) = @_; return $standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')->{extra} }
 
 1;
