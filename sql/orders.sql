@@ -184,13 +184,15 @@ BEGIN
     BEGIN
         RETURN QUERY EXECUTE builder USING orders;
         RETURN;
-    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
-        NULL;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
+        WHEN OTHERS THEN NULL;
     END;
     FOREACH one IN ARRAY orders LOOP
         BEGIN
             RETURN QUERY EXECUTE builder USING ARRAY[one];
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN RAISE;
+        WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS broken = MESSAGE_TEXT;
             PERFORM twilio_private.deliver_results(
                 array_agg(o.kind),

@@ -254,6 +254,7 @@ void Dispatcher::work(AuditTrail& audit)
             pg::logError(error, "recording and claiming orders");
             shared::noteError(worker_, error.what());
             troubleUntil_ = now + afterSqlError;
+            refreshWanted_ = true; // the shares that were dealt are void
             if (!isPassing(error) && !results_.empty())
                 recordOneByOne(audit);
         }
