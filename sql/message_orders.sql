@@ -9,10 +9,7 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    -- A fragment holds the connection overrides, which Twilio reads but never sends.
-    url CONSTANT text := nullif(split_part(current_setting('twilio.webhook_url'), '#', 1), '');
-    callback CONSTANT text := url || CASE WHEN url ~ '\?' THEN '&m=' ELSE '?m=' END;
-    overrides CONSTANT text := coalesce(substring(current_setting('twilio.webhook_url') FROM '#.*$'), '');
+    callback CONSTANT text := nullif(current_setting('twilio.webhook_url'), '') || '?m=';
     built bigint;
 BEGIN
     -- What has a SID is at Twilio already: a callback was faster than the news that it is to be sent again.
@@ -32,7 +29,7 @@ BEGIN
         SELECT s.order_id, 'POST', 'api.twilio.com', '/2010-04-01/Accounts/{AccountSid}/Messages.json',
                twilio_private.form_encode(
                    ARRAY['To', s.to_number, 'From', s.from_number, 'MessagingServiceSid', s.messaging_service_sid, 'Body', s.body,
-                         'StatusCallback', callback || s.id || overrides,
+                         'StatusCallback', callback || s.id,
                          'ScheduleType', CASE WHEN s.planned_at IS NOT NULL THEN 'fixed' END,
                          'SendAt', to_char(s.planned_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                          -- Twilio keeps a message for ten hours by itself.

@@ -186,7 +186,7 @@ AS $$
 DECLARE
     result twilio_private.order_result;
     wanted @extschema@.twilio_messages;
-    found jsonb;
+    match jsonb;
     next_page text;
 BEGIN
     -- One by one: what one message has taken is no longer there for the next.
@@ -206,11 +206,11 @@ BEGIN
         ELSIF twilio_private.twin_is_under_way(wanted) THEN
             PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 seconds');
         ELSE
-            found := twilio_private.found_among(wanted, result.body -> 'messages');
+            match := twilio_private.found_among(wanted, result.body -> 'messages');
             next_page := twilio_private.next_page_of_messages(result.body);
-            IF found IS NOT NULL THEN
-                PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[found], 'poll');
-                PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[found]);
+            IF match IS NOT NULL THEN
+                PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match], 'poll');
+                PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);
                 PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
                   AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN

@@ -24,6 +24,7 @@ CREATE TABLE @extschema@.twilio_settings (
     resend_unknown boolean NOT NULL DEFAULT true,
     rate_limit_per_second numeric,
     max_in_flight int,
+    auto_reply text,
     PRIMARY KEY (user_id),
     CONSTRAINT auth_token_is_masked CHECK (auth_token = '••••••••'),
     CONSTRAINT api_key_secret_is_masked CHECK (api_key_secret = '••••••••'),
@@ -31,7 +32,8 @@ CREATE TABLE @extschema@.twilio_settings (
     CONSTRAINT account_sid_starts_with_ac CHECK (account_sid ~ '^AC[0-9A-Za-z]{32}$'),
     CONSTRAINT phone_number_is_e164 CHECK (phone_number ~ '^\+[1-9][0-9]{1,14}$'),
     CONSTRAINT rate_limit_is_not_negative CHECK (rate_limit_per_second >= 0.0 AND rate_limit_per_second <= 100000.0),
-    CONSTRAINT max_in_flight_is_positive CHECK (max_in_flight > 0)
+    CONSTRAINT max_in_flight_is_positive CHECK (max_in_flight > 0),
+    CONSTRAINT auto_reply_is_one_message CHECK (char_length(auto_reply) <= 1600)
 );
 COMMENT ON TABLE @extschema@.twilio_settings IS
     'The Twilio account of a user: one row per user, visible to that user and to administrators.
@@ -70,6 +72,8 @@ COMMENT ON COLUMN @extschema@.twilio_settings.rate_limit_per_second IS
     'Requests per second at most, 0 for no limit, null for twilio.rate_limit_per_second. Set by administrators.';
 COMMENT ON COLUMN @extschema@.twilio_settings.max_in_flight IS
     'Requests in flight at most, null for twilio.user_max_in_flight. Set by administrators.';
+COMMENT ON COLUMN @extschema@.twilio_settings.auto_reply IS
+    'Text that answers every received SMS but STOP, START and HELP; null or empty for no answer.';
 
 ALTER TABLE @extschema@.twilio_settings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_row ON @extschema@.twilio_settings TO twilio_user

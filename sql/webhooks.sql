@@ -1,0 +1,203 @@
+-- What Twilio tells us: who may come in. One URL takes everything; webhook_messages.sql applies what concerns messages.
+--
+-- A webhook is believed when it is signed with an auth token of the account that it names (the current one, or the one
+-- before for twilio.token_grace). Of any other no row is written, whatever it says: whoever has no token could fill a disk.
+
+CREATE DOMAIN @extschema@."text/xml" AS xml;
+COMMENT ON DOMAIN @extschema@."text/xml" IS 'An answer that PostgREST sends as text/xml.';
+REVOKE ALL ON DOMAIN @extschema@."text/xml" FROM PUBLIC;
+GRANT USAGE ON DOMAIN @extschema@."text/xml" TO twilio_webhook;
+
+CREATE INDEX twilio_settings_account_sid ON @extschema@.twilio_settings (lower(account_sid));
+
+-- Counts without a row, and a rollback does not undo it.
+CREATE SEQUENCE twilio_private.refused_webhooks;
+COMMENT ON SEQUENCE twilio_private.refused_webhooks IS 'Number of webhooks that were refused.';
+
+CREATE FUNCTION twilio_private.count_refusal(reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    n bigint := nextval('twilio_private.refused_webhooks');
+BEGIN
+    IF n <= 10 OR n % 1000 = 0 THEN
+        RAISE LOG 'twilio: webhook refused: %, % so far', reason, n
+            USING HINT = 'The first ten are logged, then every thousandth.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.count_refusal(text) IS 'Counts a refused webhook, and logs some of them.';
+REVOKE ALL ON FUNCTION twilio_private.count_refusal(text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.json_of(body bytea) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN convert_from(body, 'UTF8')::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.json_of(bytea) IS 'The JSON that these bytes are, null if they are none.';
+REVOKE ALL ON FUNCTION twilio_private.json_of(bytea) FROM PUBLIC;
+
+-- Names that occur once have a string, others an array of all their values in order.
+CREATE FUNCTION twilio_private.parameters(form bytea) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    decoded jsonb;
+    pairs bigint;
+BEGIN
+    SELECT jsonb_object_agg(d.name, d.value), count(*) INTO decoded, pairs FROM twilio_private.decode_form(form) d;
+    IF pairs > (SELECT count(*) FROM jsonb_object_keys(decoded)) THEN
+        SELECT jsonb_object_agg(n.name, n.value) INTO decoded
+        FROM (SELECT d.name, CASE count(*) WHEN 1 THEN to_jsonb(min(d.value)) ELSE jsonb_agg(d.value ORDER BY d.position) END AS value
+              FROM twilio_private.decode_form(form) d GROUP BY d.name) n;
+    END IF;
+    RETURN coalesce(decoded, '{}');
+END
+$$;
+COMMENT ON FUNCTION twilio_private.parameters(bytea) IS 'A form as an object.';
+REVOKE ALL ON FUNCTION twilio_private.parameters(bytea) FROM PUBLIC;
+
+-- Returns the answer, or null where the webhook is refused.
+CREATE FUNCTION twilio_private.receive_webhook(
+    url text, body bytea, signature text, content_type text, method text, whole_transaction boolean) RETURNS xml
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan -- planning would take longer than all the rest
+SET enable_seqscan = off
+AS $$
+DECLARE
+    nothing CONSTANT xml := '<Response/>';
+    most_bytes CONSTANT int := 262144;
+    query text := split_part(url, '?', 2);
+    said jsonb;
+    account text;
+    owners uuid[];
+BEGIN
+    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192 OR octet_length(body) > most_bytes THEN
+        PERFORM twilio_private.count_refusal('no signature or too large');
+        RETURN NULL;
+    END IF;
+    body := coalesce(body, '');
+    method := upper(coalesce(method, 'POST'));
+    content_type := coalesce(content_type, '');
+    IF method = 'GET' THEN
+        said := twilio_private.parameters(convert_to(query, 'UTF8'));
+    ELSIF content_type ~* '^application/x-www-form-urlencoded' THEN
+        said := twilio_private.parameters(body);
+    ELSE
+        said := coalesce(twilio_private.json_of(body), '{}');
+    END IF;
+    account := coalesce(said ->> 'AccountSid', said ->> 'account_sid');
+    IF account IS NULL AND query <> '' THEN
+        account := twilio_private.parameters(convert_to(query, 'UTF8')) ->> 'AccountSid';
+    END IF;
+
+    SELECT array_agg(s.user_id ORDER BY s.created_at) INTO owners
+    FROM @extschema@.twilio_settings s
+    JOIN twilio_private.credential c ON c.user_id = s.user_id AND c.kind = 'auth_token'
+    WHERE lower(s.account_sid) = lower(account) AND s.is_active AND s.is_verified
+      AND twilio_private.webhook_valid(
+              s.user_id,
+              CASE WHEN c.previous_until > clock_timestamp() THEN ARRAY[c.key_id, c.previous_key_id] ELSE ARRAY[c.key_id] END,
+              CASE WHEN c.previous_until > clock_timestamp() THEN ARRAY[c.sealed, c.previous_sealed] ELSE ARRAY[c.sealed] END,
+              url, body, content_type, method, signature);
+    IF owners IS NULL THEN
+        PERFORM twilio_private.count_refusal('the signature fits no verified account');
+        RETURN NULL;
+    END IF;
+
+    IF said ? 'MessageStatus' OR (said ? 'SmsStatus' AND said ->> 'SmsStatus' NOT IN ('received', 'receiving')) THEN
+        IF NOT twilio_private.apply_callback(owners, substring(query FROM '(?:^|&)m=([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?:&|$)')::uuid, said) THEN
+            PERFORM twilio_private.count_refusal('the message is not one of the account');
+            RETURN NULL;
+        END IF;
+        -- A status that a crash loses is read again (reread.sql), so nobody has to wait for the disk. NOTIFY makes
+        -- transactions commit one after the other, which with a flush each would be slow.
+        IF whole_transaction THEN
+            PERFORM set_config('synchronous_commit', 'off', true);
+        END IF;
+        RETURN nothing;
+    ELSIF said ?& ARRAY['MessageSid', 'From', 'To'] THEN
+        RETURN twilio_private.receive_message(owners, said);
+    END IF;
+    RETURN nothing; -- nothing that we know, but it is Twilio's
+END
+$$;
+COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text, boolean) IS
+    'Checks a webhook''s signature and applies it; returns the TwiML to answer, null when it is refused.';
+REVOKE ALL ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text, boolean) FROM PUBLIC;
+
+-- The host is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
+CREATE FUNCTION twilio_private.signed_url(seen text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    public_url CONSTANT text := current_setting('twilio.webhook_url');
+BEGIN
+    IF public_url = '' THEN
+        RETURN seen;
+    ELSIF seen IS NULL THEN
+        RETURN regexp_replace(public_url, '://[^/@]*@', '://');
+    END IF;
+    RETURN regexp_replace(substring(public_url FROM '^https?://[^/]+'), '://[^/@]*@', '://') || substring(seen FROM '^https?://[^/?#]+(.*)$');
+END
+$$;
+COMMENT ON FUNCTION twilio_private.signed_url(text) IS 'The URL that Twilio must have signed, from the one that the proxy saw.';
+REVOKE ALL ON FUNCTION twilio_private.signed_url(text) FROM PUBLIC;
+
+-- SECURITY DEFINER: a webhook acts for the user whose token signed it, and for nobody before that.
+CREATE FUNCTION @extschema@.twilio_webhook(bytea) RETURNS @extschema@."text/xml"
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    headers CONSTANT jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
+    answer xml := twilio_private.receive_webhook(
+        twilio_private.signed_url(headers ->> 'x-twilio-url'), $1, headers ->> 'x-twilio-signature',
+        headers ->> 'x-original-content-type', headers ->> 'x-original-method', whole_transaction => true);
+BEGIN
+    IF answer IS NULL THEN
+        PERFORM set_config('response.status', '403', true);
+        RETURN '<Response/>';
+    END IF;
+    RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_webhook(bytea) IS
+    'Takes Twilio''s webhooks from nginx and PostgREST: the raw body, the rest in the headers X-Twilio-Url,
+X-Twilio-Signature, X-Original-Method and X-Original-Content-Type. Answers TwiML; 403 and no change for what Twilio has not signed.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_webhook(bytea) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_webhook(bytea) TO twilio_webhook;
+
+-- SECURITY DEFINER: as twilio_webhook().
+CREATE FUNCTION @extschema@.twilio_handle_webhook(
+    url text, body bytea, signature text, content_type text DEFAULT 'application/x-www-form-urlencoded', method text DEFAULT 'POST')
+RETURNS xml
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    answer xml := twilio_private.receive_webhook(url, body, signature, content_type, method, whole_transaction => false);
+BEGIN
+    IF answer IS NULL THEN
+        RAISE EXCEPTION 'webhook refused'
+            USING ERRCODE = 'PT403',
+                  DETAIL = 'It is not signed with the Auth Token of a verified account here, or is about another account''s message.',
+                  HINT = 'Pass the URL exactly as Twilio called it, the raw body, and the header X-Twilio-Signature.';
+    END IF;
+    RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_handle_webhook(text, bytea, text, text, text) IS
+    'Takes one of Twilio''s webhooks from an app that receives them itself: the URL that Twilio called, the raw body,
+the header X-Twilio-Signature. Returns the TwiML to answer; fails with PT403 for what Twilio has not signed.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_handle_webhook(text, bytea, text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_handle_webhook(text, bytea, text, text, text) TO twilio_webhook;

@@ -1,0 +1,123 @@
+-- Sending is inserting: what is accepted, what it is completed with, what is refused and in which words. Nothing is
+-- sent from here: the database is disarmed.
+\set alice '00000000-0000-0000-0000-00000000000a'
+\set bob '00000000-0000-0000-0000-00000000000b'
+SELECT twilio_disarm();
+SET twilio.user_id = :'alice';
+INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('AC' || repeat('a', 32), repeat('a', 32), '+15005550001');
+SET twilio.user_id = :'bob';
+INSERT INTO twilio_settings (account_sid, auth_token) VALUES ('AC' || repeat('b', 32), repeat('b', 32));
+SET twilio.user_id = :'alice';
+SET ROLE regress_twilio_app;
+
+-- an account that cannot send says why
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$);
+RESET ROLE;
+SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+SET ROLE regress_twilio_app;
+UPDATE twilio_settings SET sms_enabled = false;
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$);
+UPDATE twilio_settings SET sms_enabled = true, is_active = false;
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$);
+UPDATE twilio_settings SET is_active = true;
+SET twilio.user_id = :'bob';
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "no sender";
+SET twilio.user_id = '00000000-0000-0000-0000-00000000000f';
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "no settings";
+RESET twilio.user_id;
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "nobody";
+
+-- one call, one row, one order, one event
+SET twilio.user_id = :'alice';
+SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, expires_at - created_at AS ttl
+FROM twilio_send_sms('+15005550009', 'hello');
+SELECT kind, state, attempts, reason FROM twilio_queue;
+SELECT status, source FROM twilio_message_events;
+
+-- what the user does not decide is ignored; bulk is one statement
+INSERT INTO twilio_messages (to_number, body, id, direction, status, sid, price, created_at, num_segments, error_code)
+VALUES ('+15005550009', 'hello', :'alice', 'inbound', 'delivered', 'SM' || repeat('0', 32), -1, '2000-01-01', 99, 1)
+RETURNING id = user_id AS "own id", direction, status, sid, price, created_at = now() AS "created now", num_segments, error_code;
+INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || i, 'bulk ' || i FROM generate_series(1000, 1999) i;
+SELECT count(*), count(DISTINCT message_id) FROM twilio_queue WHERE kind = 'message';
+
+-- segments as Twilio counts them
+SELECT name, encoding, num_segments FROM (VALUES
+    ('160', repeat('x', 160)), ('161', repeat('x', 161)), ('80 €', repeat('€', 80)), ('81 €', repeat('€', 81)),
+    ('70 é in UCS-2', repeat('ç', 70)), ('71', repeat('ç', 71)), ('35 emoji', repeat('😀', 35)), ('36 emoji', repeat('😀', 36)),
+    ('1600', repeat('x', 1600)), ('800 emoji', repeat('😀', 800))) v (name, body),
+    LATERAL twilio_send_sms('+15005550009', v.body);
+
+-- refused, each with code and sentence
+SELECT name, attempt(format('SELECT twilio_send_sms(%L, %L, %L, %L, %L, %L)', dest, body, sender, media, at, key)) AS refusal FROM (VALUES
+    ('empty body', '+15005550009', '', NULL, NULL::text[], NULL, NULL),
+    ('null body', '+15005550009', NULL, NULL, NULL, NULL, NULL),
+    ('1601 characters', '+15005550009', repeat('x', 1601), NULL, NULL, NULL, NULL),
+    ('801 emoji', '+15005550009', repeat('😀', 801), NULL, NULL, NULL, NULL),
+    ('bad To', '5005550009', 'hi', NULL, NULL, NULL, NULL),
+    ('To with spaces', '+1 500 555 0009', 'hi', NULL, NULL, NULL, NULL),
+    ('no To', NULL, 'hi', NULL, NULL, NULL, NULL),
+    ('bad From', '+15005550009', 'hi', '+', NULL, NULL, NULL),
+    ('11 media', '+15005550009', 'hi', NULL, array_fill('https://example.com/a'::text, ARRAY[11]), NULL, NULL),
+    ('a file', '+15005550009', 'hi', NULL, ARRAY['file:///etc/passwd'], NULL, NULL),
+    ('null media', '+15005550009', 'hi', NULL, ARRAY[NULL]::text[], NULL, NULL),
+    ('too far ahead', '+15005550009', 'hi', NULL, NULL, 'infinity', NULL),
+    ('empty key', '+15005550009', 'hi', NULL, NULL, NULL, '')) v (name, dest, body, sender, media, at, key);
+-- passed on
+SELECT from_number, to_number, body, media_urls, num_media FROM twilio_send_sms('whatsapp:+15005550009', NULL, 'whatsapp:+15005550001', '{https://example.com/a.jpg,http://example.com/b}');
+SELECT from_number FROM twilio_send_sms('+15005550009', 'hi', 'ACME Inc');
+
+-- the sender: given, the Messaging Service, the default number, the number of the settings
+RESET ROLE;
+INSERT INTO twilio_numbers (user_id, sid, phone_number, is_default) VALUES (:'alice', 'PN1', '+15005550011', true);
+SET ROLE regress_twilio_app;
+SELECT from_number, messaging_service_sid FROM twilio_send_sms('+15005550009', 'hi');
+UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
+SELECT from_number, messaging_service_sid FROM twilio_send_sms('+15005550009', 'hi');
+SELECT from_number, messaging_service_sid FROM twilio_send_sms('+15005550009', 'hi', '+15005550012');
+UPDATE twilio_settings SET messaging_service_sid = NULL;
+
+-- an idempotency key
+SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempotency_key => 'k') a, LATERAL (SELECT a.id) x,
+    LATERAL twilio_send_sms('+15005550009', CASE WHEN x.id IS NOT NULL THEN 'once' END, idempotency_key => 'k') b;
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
+SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
+SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
+
+-- rolled back is not sent
+BEGIN;
+SELECT count(*) FROM twilio_send_sms('+15005550009', 'no');
+ROLLBACK;
+SELECT count(*) FROM twilio_messages WHERE body = 'no';
+
+-- cancel and retry: the own message, in the right state
+SELECT id AS first FROM twilio_messages WHERE body = 'hello' ORDER BY id LIMIT 1 \gset
+SET twilio.user_id = :'bob';
+SELECT twilio_cancel_message(:'first') AS "another's";
+SELECT attempt(format('SELECT twilio_retry_message(%L)', :'first')) AS "another's";
+SELECT count(*) FROM twilio_messages;
+SELECT attempt(format('INSERT INTO twilio_messages (user_id, to_number, body) VALUES (%L, %L, %L)', :'alice', '+15005550009', 'x'));
+SELECT attempt(format('INSERT INTO twilio_messages (user_id, to_number, body) VALUES (%L, %L, %L)', '00000000-0000-0000-0000-00000000000f', '+15005550009', 'x'));
+SET twilio.user_id = :'alice';
+SELECT attempt(format('SELECT twilio_retry_message(%L)', :'first')) AS "pending";
+SELECT twilio_cancel_message(:'first') AS "first", twilio_cancel_message(:'first') AS "again";
+SELECT status FROM twilio_messages WHERE id = :'first';
+SELECT attempt('UPDATE twilio_messages SET body = ''changed''');
+SELECT attempt('DELETE FROM twilio_messages');
+SELECT attempt('INSERT INTO twilio_message_events (user_id, message_id, status, source) SELECT user_id, id, ''x'', ''api'' FROM twilio_messages');
+
+-- send_at: kept here, or given to Twilio where it can keep it
+SELECT id AS later FROM twilio_send_sms('+15005550009', 'later', send_at => now() + interval '1 hour') \gset
+SELECT due_at > now() + interval '59 minutes' AS "kept here", reason FROM twilio_queue WHERE message_id = :'later';
+UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
+SELECT id AS planned FROM twilio_send_sms('+15005550009', 'planned', send_at => now() + interval '1 hour') \gset
+SELECT due_at > now() AS "kept here" FROM twilio_queue WHERE message_id = :'planned';
+UPDATE twilio_settings SET messaging_service_sid = NULL;
+
+RESET ROLE;
+-- what goes with a message
+DELETE FROM twilio_messages WHERE user_id = :'alice';
+SELECT (SELECT count(*) FROM twilio_message_events) AS events, (SELECT count(*) FROM twilio_private.outbox) AS orders;
+SELECT attempt('UPDATE twilio_message_events SET status = ''x''');
+DELETE FROM twilio_settings;
+SELECT twilio_arm();

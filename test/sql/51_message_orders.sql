@@ -1,0 +1,112 @@
+-- From an order to its result, as the worker does it, without Twilio: claim, answer, record.
+\set alice '00000000-0000-0000-0000-00000000000a'
+SELECT twilio_disarm();
+SET twilio.user_id = :'alice';
+INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('AC' || repeat('a', 32), repeat('a', 32), '+15005550001');
+SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+
+-- Twilio's answers to all orders that are due, by outcome and changes to a plain one
+CREATE FUNCTION answer(outcome text, changes jsonb DEFAULT '{}', code int DEFAULT NULL, only_kind text DEFAULT 'message')
+RETURNS TABLE (kind text, method text, request text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    orders bigint[] := ARRAY(SELECT id FROM twilio_private.outbox o WHERE state = 'queued' AND o.kind = only_kind ORDER BY id);
+BEGIN
+    UPDATE twilio_private.outbox SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp() WHERE id = ANY (orders);
+    RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
+        FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
+        LATERAL twilio_private.build_requests(o.kind, ARRAY[o.id]) r ORDER BY n.n;
+    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN 400 END),
+        array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
+        array_agg((jsonb_build_object('sid', 'SM' || md5(o.ref::text), 'status', 'queued', 'num_segments', '1', 'num_media', '0',
+                   'price', NULL, 'price_unit', 'USD', 'date_sent', NULL, 'error_code', NULL, 'from', '+15005550001') || changes)::text),
+        array_agg(CASE outcome WHEN 'retry' THEN clock_timestamp() + interval '1 minute' END), array_agg(clock_timestamp()), NULL, NULL)
+    FROM twilio_private.outbox o WHERE o.id = ANY (orders) AND o.state = 'sending';
+END
+$$;
+CREATE VIEW state AS
+    SELECT m.body, m.status, m.sid IS NOT NULL AS sid, m.error_code, m.error_message, m.price,
+           (SELECT string_agg(concat_ws('/', o.kind, o.state, left(o.subject, 1)), ' ' ORDER BY o.id) FROM twilio_private.outbox o
+            WHERE o.ref = m.id) AS orders,
+           (SELECT string_agg(concat_ws('/', e.status, e.source), ' ' ORDER BY e.id) FROM twilio_message_events e WHERE e.message_id = m.id) AS events
+    FROM twilio_messages m ORDER BY m.id;
+
+-- sent
+SELECT body FROM twilio_send_sms('+15005550009', 'sent & é', media_urls => '{https://example.com/a?b=c,https://example.com/d}');
+SELECT * FROM answer('sent');
+SELECT * FROM state;
+SELECT count(*) AS rereads FROM twilio_private.outbox WHERE kind = 'message_reread';
+SELECT kind FROM twilio_queue;
+DELETE FROM twilio_messages;
+
+-- rejected, retried, expired
+SELECT body FROM twilio_send_sms('+15005550009', 'rejected');
+SELECT request FROM answer('rejected', code => 21211);
+SELECT body FROM twilio_send_sms('+15005550010', 'opted out');
+SELECT request FROM answer('rejected', code => 21610);
+SELECT phone_number, reason, opted_in_at FROM twilio_opt_outs;
+SELECT status, error_code FROM twilio_send_sms('+15005550010', 'not sent');
+SELECT body FROM twilio_send_sms('+15005550009', 'retried');
+SELECT request FROM answer('retry');
+SELECT body FROM twilio_send_sms('+15005550009', 'expired');
+SELECT request FROM answer('expired');
+SELECT * FROM state;
+
+-- again after a failure; the old attempt's SID is remembered
+SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
+SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
+SELECT r.status, r.sid, cardinality(r.former_sids) AS former FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
+SELECT body, attempt(format('SELECT twilio_retry_message(%L)', id)) FROM twilio_messages WHERE status <> 'failed' OR error_code = 21610 ORDER BY id;
+DELETE FROM twilio_messages;
+DELETE FROM twilio_opt_outs;
+
+-- a lost answer: looked up, adopted one to one
+CREATE FUNCTION looked_up(VARIADIC listed jsonb[]) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT a.request FROM answer('sent', jsonb_build_object('messages', to_jsonb(listed)), only_kind => 'message_look') a
+$$;
+CREATE FUNCTION listed(n int, body text, age interval DEFAULT '0') RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('sid', 'SM' || lpad(n::text, 32, '0'), 'status', 'sent', 'body', body, 'direction', 'outbound-api', 'to', '+15005550009',
+        'num_media', '0', 'date_created', to_char((now() - age) AT TIME ZONE 'UTC', 'Dy, DD Mon YYYY HH24:MI:SS +0000'))
+$$;
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 3);
+SELECT request FROM answer('unknown');
+SELECT * FROM state;
+-- one is not ours, one is older than the attempt, one reads differently: two remain for three
+SELECT count(*) FROM looked_up(listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
+SELECT * FROM state;
+-- the second look has no date, and finds nothing either: sent again
+SELECT regexp_replace(looked_up, 'To=.*(&PageSize)', 'To=…\1') FROM looked_up(listed(1, 'twin'));
+SELECT * FROM state;
+SELECT request FROM answer('sent');
+DELETE FROM twilio_messages;
+
+-- … or not, where the user says so
+UPDATE twilio_settings SET resend_unknown = false;
+SELECT body FROM twilio_send_sms('+15005550009', 'unresolved');
+SELECT request FROM answer('unknown');
+SELECT count(*) FROM looked_up(VARIADIC '{}');
+SELECT count(*) FROM looked_up(VARIADIC '{}');
+SELECT * FROM state;
+DELETE FROM twilio_messages;
+
+-- prices come late: few messages are fetched, many are listed
+SELECT count(*) FROM generate_series(1, 30) i, twilio_send_sms('+15005550009', 'priced ' || i);
+SELECT count(*) FROM answer('sent');
+SELECT regexp_replace(request, '=[^&]*', '=…', 'g') FROM answer('sent', jsonb_build_object('messages', (
+    SELECT jsonb_agg(jsonb_build_object('sid', sid, 'status', 'delivered', 'price', '-0.0079', 'price_unit', 'usd')) FROM twilio_messages WHERE body <> 'priced 7')),
+    only_kind => 'message_reread');
+SELECT status, price, price_unit, count(*) FROM twilio_messages GROUP BY 1, 2, 3 ORDER BY 1;
+UPDATE twilio_private.outbox SET due_at = now();
+SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
+SELECT method, regexp_replace(request, 'SM.*', 'SM…') FROM answer('sent', (SELECT jsonb_build_object('sid', sid, 'status', 'delivered', 'price', '-0.0158')
+    FROM twilio_messages WHERE body = 'priced 7'), only_kind => 'message_fetch');
+SELECT status, price, count(*) FROM twilio_messages GROUP BY 1, 2 ORDER BY 2;
+-- nothing is missing any more, so nothing is asked
+SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+
+DELETE FROM twilio_settings;
+DROP VIEW state;
+DROP FUNCTION answer(text, jsonb, int, text), looked_up(jsonb[]), listed(int, text, interval);
+SELECT twilio_arm();

@@ -1,0 +1,162 @@
+-- What Twilio tells us: signed callbacks and received messages, and what is refused.
+\set alice '00000000-0000-0000-0000-00000000000a'
+\set bob '00000000-0000-0000-0000-00000000000b'
+SELECT twilio_disarm();
+SET twilio.user_id = :'alice';
+INSERT INTO twilio_settings (account_sid, auth_token, phone_number)
+VALUES ('AC00000000000000000000000000000001', '12345678901234567890123456789012', '+15551230002');
+SET twilio.user_id = :'bob';
+INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('AC' || repeat('b', 32), repeat('b', 32), '+15005550002');
+SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+GRANT twilio_webhook TO regress_twilio_stranger;
+GRANT CREATE ON SCHEMA public TO regress_twilio_stranger;
+SET twilio.user_id = :'alice';
+
+-- signed by Twilio's own SDK: with and without port; Body = 'Hi + there'
+\set url 'https://example.com/hooks/sms?a=1&b=two'
+\set form 'Body=Hi+%2B+there&From=%2B15551230001&To=%2B15551230002&MessageSid=SM00000000000000000000000000000001&AccountSid=AC00000000000000000000000000000001&NumMedia=0'
+SET ROLE regress_twilio_stranger;
+SELECT attempt('SELECT * FROM twilio_messages');
+SELECT twilio_handle_webhook(:'url', :'form', '7UfE9xs/dOk7EvzG8ZcO2nOWo38=');
+SELECT twilio_handle_webhook('https://example.com:443/hooks/sms?a=1&b=two', :'form', 'F2G/GIc3tlfTkHOlNWrWv54Unlo=', 'application/x-www-form-urlencoded; charset=UTF-8');
+SELECT twilio_handle_webhook(:'url', :'form', 'F2G/GIc3tlfTkHOlNWrWv54Unlo=');
+SELECT attempt(format('SELECT twilio_handle_webhook(%L, %L, %L)', :'url' || 'x', :'form', '7UfE9xs/dOk7EvzG8ZcO2nOWo38='));
+SELECT attempt(format('SELECT twilio_handle_webhook(%L, %L, %L)', :'url', :'form' || '&x=', '7UfE9xs/dOk7EvzG8ZcO2nOWo38='));
+SELECT attempt(format('SELECT twilio_handle_webhook(%L, %L, %L)', :'url', :'form', NULL));
+RESET ROLE;
+-- stored once
+SELECT direction, from_number, to_number, body, media_urls, status, num_media FROM twilio_messages;
+SELECT status, source, raw FROM twilio_message_events;
+
+-- a webhook as Twilio would send it: the parameters of a form, signed
+CREATE FUNCTION form(parameters text[]) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(parameters[i] || '=' || replace(replace(replace(replace(parameters[i + 1], '%', '%25'), '+', '%2B'), '&', '%26'), ' ', '+'), '&' ORDER BY i)
+    FROM generate_series(1, cardinality(parameters), 2) i
+$$;
+CREATE FUNCTION signature(token text, url text, parameters text[]) RETURNS text LANGUAGE sql AS $$
+    SELECT encode(hmac(convert_to(url || coalesce(string_agg(parameters[i] || parameters[i + 1], '' ORDER BY parameters[i] COLLATE "C", parameters[i + 1] COLLATE "C"), ''), 'UTF8'),
+                       convert_to(token, 'UTF8'), 'sha1'), 'base64')
+    FROM generate_series(1, cardinality(parameters), 2) i
+$$;
+CREATE FUNCTION hook(parameters text[], query text DEFAULT '', token text DEFAULT '12345678901234567890123456789012',
+                     account text DEFAULT 'AC00000000000000000000000000000001') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    url text := 'https://crm.example.com/twilio/webhook' || query;
+    sent text[] := parameters || ARRAY['AccountSid', account];
+BEGIN
+    RETURN twilio_handle_webhook(url, convert_to(form(sent), 'UTF8'), signature(token, url, sent));
+EXCEPTION WHEN SQLSTATE 'PT403' THEN
+    RETURN 'refused';
+END
+$$;
+CREATE VIEW life AS
+    SELECT m.direction, m.body, m.status, right(m.sid, 2) AS sid, m.error_code, m.sent_at IS NOT NULL AS sent, m.delivered_at IS NOT NULL AS delivered,
+           (SELECT string_agg(concat_ws('/', e.status, e.error_code, e.source), ' ' ORDER BY e.id) FROM twilio_message_events e WHERE e.message_id = m.id) AS events
+    FROM twilio_messages m ORDER BY m.id;
+DELETE FROM twilio_messages;
+
+-- callbacks in any order, twice; the first comes before our own result and brings the SID
+SELECT id AS first FROM twilio_send_sms('+15551230001', 'status') \gset
+\set m '?m=' :first
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'delivered', 'SmsStatus', 'delivered'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'sent'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'queued']);
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'delivered'], :'m');
+SELECT * FROM life;
+SELECT count(*) AS "orders to send" FROM twilio_private.outbox WHERE kind = 'message';
+-- our result comes after all, and changes nothing but what it alone knows
+SELECT twilio_private.apply_messages(ARRAY[:'alice']::uuid[], ARRAY[:'first']::uuid[], ARRAY[jsonb_build_object(
+    'sid', 'SM00000000000000000000000000000002', 'status', 'queued', 'price', '-0.0079', 'price_unit', 'USD')], 'api');
+SELECT price FROM twilio_messages;
+SELECT * FROM life;
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'read'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageStatus', 'sparkling', 'NewThing', 'x&y'], :'m');
+SELECT status FROM twilio_messages;
+DELETE FROM twilio_messages;
+
+-- an error: the first is kept
+SELECT id AS second FROM twilio_send_sms('+15551230001', 'error') \gset
+\set m '?m=' :second
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'undelivered', 'ErrorCode', '30003'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed', 'ErrorCode', '30008'], :'m');
+SELECT * FROM life;
+-- a callback of the attempt before does not disturb the next
+SELECT status FROM twilio_retry_message(:'second');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed', 'ErrorCode', '30008'], :'m');
+SELECT * FROM life;
+
+-- another's message, an account without settings, a message that is nowhere, someone else's token
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], :'m', repeat('b', 32), 'AC' || repeat('b', 32)) AS "signed by B, about A's";
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], :'m', repeat('b', 32)) AS "signed by B as A";
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed']) AS "unknown SID";
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], '?m=' || :'alice') AS "unknown message";
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], account => 'AC' || repeat('c', 32)) AS "unknown account";
+UPDATE twilio_settings SET is_active = false WHERE user_id = :'alice';
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m') AS "switched off";
+UPDATE twilio_settings SET is_active = true WHERE user_id = :'alice';
+SELECT status, count(*) FROM twilio_messages GROUP BY 1;
+
+-- the token before is good for a while
+UPDATE twilio_settings SET auth_token = repeat('n', 32) WHERE user_id = :'alice';
+SELECT count(twilio_private.record_verification(:'alice', true, 'x', 'active', 'Full', 'ok', now())::text);
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m') AS "old token",
+       hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m', repeat('n', 32)) AS "new token";
+UPDATE twilio_private.credential SET previous_until = now() - interval '1 second' WHERE previous_until IS NOT NULL;
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m') AS "old token, too late";
+UPDATE twilio_settings SET auth_token = '12345678901234567890123456789012' WHERE user_id = :'alice';
+SELECT count(twilio_private.record_verification(:'alice', true, 'x', 'active', 'Full', 'ok', now())::text);
+DELETE FROM twilio_messages;
+
+-- STOP, START, HELP: single words; the auto-reply answers all else
+UPDATE twilio_settings SET auto_reply = 'Thanks & <soon>' WHERE user_id = :'alice';
+CREATE FUNCTION says(sid int, body text, more text[] DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
+    SELECT hook(ARRAY['MessageSid', 'SM' || lpad(sid::text, 32, '0'), 'SmsStatus', 'received', 'From', '+15551230001', 'To', '+15551230002', 'Body', body] || more)
+$$;
+SELECT says(10, 'hello é👍', ARRAY['NumMedia', '2', 'MediaUrl0', 'https://api.twilio.com/a', 'MediaUrl1', 'https://api.twilio.com/b', 'FromCity', '', 'X', '1', 'X', '2']);
+SELECT says(11, 'please stop');
+SELECT says(12, ' Stop ');
+SELECT says(12, ' Stop ');
+SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
+SELECT status, error_code FROM twilio_send_sms('+15551230001', 'not wanted');
+SELECT says(13, 'hello again') AS "no answer to who opted out";
+SELECT says(14, 'START');
+SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
+SELECT status FROM twilio_send_sms('+15551230001', 'welcome back');
+SELECT says(15, 'help');
+SELECT says(16, 'arrêt', ARRAY['OptOutType', 'STOP']);
+SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
+SELECT direction, body, media_urls, num_media, encoding, status FROM twilio_messages ORDER BY id;
+SELECT raw -> 'X' AS repeated, raw ->> 'FromCity' AS empty FROM twilio_message_events WHERE raw ? 'X';
+-- 21610 by callback
+DELETE FROM twilio_opt_outs;
+SELECT id AS third FROM twilio_send_sms('+15551230001', 'x') \gset
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000020', 'MessageStatus', 'failed', 'ErrorCode', '21610'], '?m=' || :'third');
+SELECT phone_number, reason FROM twilio_opt_outs;
+
+-- through PostgREST: the URL and the signature are in headers
+SET ROLE regress_twilio_stranger;
+BEGIN;
+SELECT set_config('request.headers', json_build_object('x-twilio-url', :'url', 'x-twilio-signature', '7UfE9xs/dOk7EvzG8ZcO2nOWo38=',
+    'x-original-content-type', 'application/x-www-form-urlencoded', 'x-original-method', 'POST')::text, true) IS NOT NULL AS set;
+SELECT twilio_webhook(:'form'), current_setting('response.status', true);
+SELECT twilio_webhook(convert_to(:'form' || 'x', 'UTF8')), current_setting('response.status', true);
+COMMIT;
+SELECT twilio_webhook('');
+RESET ROLE;
+-- GET, and JSON whose hash is in the URL
+SELECT twilio_handle_webhook(u.url, '', signature('12345678901234567890123456789012', u.url, '{}'), method => 'GET')
+FROM (VALUES ('https://crm.example.com/twilio/webhook?AccountSid=AC00000000000000000000000000000001&Body=by+get&From=%2B1555&To=%2B1666&MessageSid=SM00000000000000000000000000000030&SmsStatus=received')) u (url);
+SELECT twilio_handle_webhook(u.url, u.body, signature('12345678901234567890123456789012', u.url, '{}'), 'application/json')
+FROM (SELECT b.body, 'https://crm.example.com/twilio/webhook?bodySHA256=' || encode(sha256(b.body), 'hex') AS url
+      FROM (VALUES ('{"account_sid": "AC00000000000000000000000000000001", "status": "completed"}'::bytea)) b (body)) u;
+SELECT body FROM twilio_messages WHERE sid = 'SM00000000000000000000000000000030';
+
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+DELETE FROM twilio_opt_outs;
+DELETE FROM twilio_settings;
+DROP VIEW life;
+DROP FUNCTION says(int, text, text[]), hook(text[], text, text, text), signature(text, text, text[]), form(text[]);
+REVOKE twilio_webhook FROM regress_twilio_stranger;
+REVOKE CREATE ON SCHEMA public FROM regress_twilio_stranger;
+SELECT twilio_arm();
