@@ -59,6 +59,10 @@ SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox_id_seq', '');
 CREATE TRIGGER wake_worker_at_commit AFTER INSERT ON twilio_private.outbox
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
 
+-- An account that is switched on again, or gets another pace, is not to wait for the safety poll.
+CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight ON @extschema@.twilio_settings
+    FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
+
 CREATE TABLE twilio_private.breaker (
     user_id uuid PRIMARY KEY,
     error_code integer,
@@ -194,12 +198,18 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN RAISE;
         WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS broken = MESSAGE_TEXT;
-            PERFORM twilio_private.deliver_results(
-                array_agg(o.kind),
-                array_agg(ROW(o.id, o.user_id, o.ref, o.subject, 'poisoned', NULL, NULL, broken, NULL, NULL,
-                              o.attempts, o.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result))
-            FROM twilio_private.outbox o WHERE o.id = one;
-            DELETE FROM twilio_private.outbox o WHERE o.id = one;
+            BEGIN
+                PERFORM twilio_private.deliver_results(
+                    array_agg(o.kind),
+                    array_agg(ROW(o.id, o.user_id, o.ref, o.subject, 'poisoned', NULL, NULL, broken, NULL, NULL,
+                                  o.attempts, o.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result))
+                FROM twilio_private.outbox o WHERE o.id = one;
+                DELETE FROM twilio_private.outbox o WHERE o.id = one;
+            EXCEPTION WHEN OTHERS THEN
+                -- Not even its failure can be written down (an app's trigger raises): it waits, and the others go on.
+                UPDATE twilio_private.outbox o
+                SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = broken WHERE o.id = one;
+            END;
         END;
     END LOOP;
 END
@@ -266,7 +276,7 @@ BEGIN
                 RETURN NEXT;
             END IF;
         END LOOP;
-        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (claimed) AND o.id <> ALL (built);
+        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (claimed) AND o.id <> ALL (built) AND o.state = 'sending';
     END LOOP;
     IF unpaid <> '{}' THEN
         PERFORM twilio_private.release_orders(unpaid);

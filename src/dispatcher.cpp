@@ -282,6 +282,8 @@ void Dispatcher::transact(TimePoint now)
     }
     transaction.commit();
     recovered_ = true;
+    if (std::any_of(results_.begin(), results_.end(), [](const Result& result) { return result.retryAt != 0; }))
+        refreshWanted_ = true; // to find when it is due again
     results_.clear();
     rows_.clear();
     accept(shares, std::move(orders));
