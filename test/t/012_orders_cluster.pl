@@ -1,0 +1,176 @@
+# Orders and what a cluster goes through: crashes, shutdowns, DDL, locks, switches. Nothing is sent
+# twice or lost, and nobody waits for Twilio.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Orders;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin('--no-validate');
+my $node = new_cluster('main', standin => $standin, conf => <<'END');
+autovacuum = off
+twilio.poll_interval = 1h
+twilio.request_timeout = 60s
+twilio.user_max_in_flight = 64
+END
+install_parcels($node);
+wait_for_worker($node, 'postgres');
+configure($node, $standin, $_, any_from => JSON::PP::true, callbacks => 'none') for 1 .. 2;
+
+sub configured
+{
+	my (%settings) = @_;
+	$node->append_conf('postgresql.conf', join '', map { "$_ = $settings{$_}\n" } keys %settings);
+	$node->reload;
+	for my $name (keys %settings)
+	{
+		$node->poll_query_until('postgres', "SELECT setting = '$settings{$name}' FROM pg_settings WHERE name = '$name'") or die;
+	}
+	return;
+}
+
+# ---- switches -----------------------------------------------------------------------------------
+
+run_sql($node, 'SELECT twilio_disarm()', role => 'twilio_admin');
+order($node, 1, 'disarmed', 3);
+is(as_user($node, 1, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'while disarmed, questions are answered');
+is(posts($standin), 0, '... and orders wait');
+run_sql($node, 'SELECT twilio_arm()', role => 'twilio_admin');
+wait_until { parcels($node, 'disarmed', 'sent') == 3 } 5, '... until it is armed';
+
+configured('twilio.enabled' => 'off');
+order($node, 1, 'switched off', 3);
+is(as_user($node, 1, 'SELECT * FROM twilio_verify()')->{state}, 'PT409', 'while enabled is off, questions are refused');
+is(posts($standin), 3, '... and orders wait');
+configured('twilio.enabled' => 'on');
+wait_until { parcels($node, 'switched off', 'sent') == 3 } 5, '... until it is on again';
+
+$node->safe_psql('postgres', "UPDATE twilio_settings SET is_active = false WHERE user_id = '" . user_id(1) . "'");
+$node->safe_psql('postgres', order_sql(1, 'inactive', 3) . ';' . order_sql(2, 'active', 3));
+wait_until { parcels($node, 'active', 'sent') == 3 } 5, 'an account that is not active does not hold up others';
+is(parcels($node, 'inactive', 'sent'), 0, '... and its orders wait');
+$node->safe_psql('postgres', "UPDATE twilio_settings SET is_active = true WHERE user_id = '" . user_id(1) . "'");
+wait_until { parcels($node, 'inactive', 'sent') == 3 } 5, '... until it is active again';
+
+# ---- a library that does not fit the SQL ----------------------------------------------------------
+
+my $version = $node->safe_psql('postgres', "SELECT extversion FROM pg_extension WHERE extname = 'pg_twilio'");
+sub set_version
+{
+	my ($to) = @_;
+	# ALTER EXTENSION makes the worker look at the version.
+	my $change = "UPDATE pg_extension SET extversion = '$to' WHERE extname = 'pg_twilio'";
+	my $look = 'ALTER EXTENSION pg_twilio UPDATE';
+	$node->safe_psql('postgres', join ';', 'BEGIN', $to eq $version ? ($change, $look) : ($look, $change), 'COMMIT');
+	return;
+}
+set_version('99.9');
+wait_until { $node->safe_psql('postgres', 'SELECT state FROM twilio_status') =~ /^paused/ } 5, 'a worker whose library does not fit the SQL is paused';
+my $so_far = posts($standin);
+order($node, 1, 'paused', 3);
+my $pid = worker_pid($node);
+kill TERM => $pid;
+wait_until { my $now = worker_pid($node, 'postgres'); $now && $now ne $pid } 10, '... also when it starts anew';
+is(posts($standin), $so_far, '... and sends nothing');
+set_version($version);
+wait_until { parcels($node, 'paused', 'sent') == 3 } 5, '... until they fit';
+
+# ---- a table that somebody locks ------------------------------------------------------------------
+
+$standin->behave('delay', ms => 10);
+order($node, 1, 'locked out', 1000);
+wait_until { parcels($node, 'locked out', 'sent') > 50 } 10, 'a thousand orders are on their way';
+my $session = connect_session($node);
+$session->run('BEGIN; LOCK TABLE twilio_private.outbox, parcel');
+my $offset = -s $node->logfile;
+wait_until { slurp_file($node->logfile, $offset) =~ /lock timeout/ } 10, 'the worker gives up waiting for a lock';
+$session->run('COMMIT');
+wait_until { parcels($node, 'locked out', 'sent') == 1000 } 20, '... and goes on when it is released';
+is(accepted($standin, account => account_sid(1)), 12 + 1000, '... with nothing lost or doubled');
+$standin->calm;
+
+# ---- drop, rename, template, with 50 requests in flight --------------------------------------------
+
+my $databases = 0;
+
+# A new database with 50 orders that Twilio is slow to answer.
+sub busy_database
+{
+	my $db = 'busy' . ++$databases;
+	create_database($node, $db);
+	install_parcels($node, $db);
+	configure($node, $standin, 1, db => $db, any_from => JSON::PP::true, callbacks => 'none');
+	my $before = posts($standin);
+	order($node, 1, $db, 50, db => $db);
+	wait_until { posts($standin) - $before == 50 } 10, "50 slow requests are in flight in $db";
+	return $db;
+}
+
+$standin->behave('hang');
+for my $case (
+	[ 'DROP DATABASE %s', 'drop database' ],
+	[ 'DROP DATABASE %s WITH (FORCE)', 'drop database with force' ],
+	[ 'ALTER DATABASE %s RENAME TO renamed', 'rename database' ],
+	[ 'CREATE DATABASE copied TEMPLATE %s', 'use as a template' ],
+	[ 'DROP EXTENSION pg_twilio CASCADE', 'drop extension' ])
+{
+	my ($statement, $what) = @$case;
+	my $db = busy_database();
+	my $done = run_sql($node, sprintf($statement, $db), db => $statement =~ /EXTENSION/ ? $db : 'template1');
+	ok($done->{ok}, "$what succeeds") or diag($done->{error});
+	cmp_ok($done->{seconds}, '<', 5, '... within 5 s');
+	next unless $what =~ /rename|template/;
+	my $now = $what =~ /rename/ ? 'renamed' : $db;
+	wait_for_worker($node, $now, 10, '... and a worker goes on');
+	wait_until { queued($node, 'unknown', $now) == 50 } 10, '... which knows that the 50 may have arrived';
+}
+wait_for_worker($node, 'copied', 10, 'the copy has a worker, too');
+is(run_sql($node, 'SELECT armed FROM twilio_status', db => 'copied')->{out}, 'f', '... which is not armed');
+$node->safe_psql('template1', "DROP DATABASE $_ WITH (FORCE)") for qw(renamed copied busy4 busy5);
+
+# ---- crashes --------------------------------------------------------------------------------------
+
+sub crash_with
+{
+	my ($name, $crash) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$standin->behave('hang');
+	$so_far = posts($standin);
+	order($node, 1, $name, 100);
+	wait_until { posts($standin) - $so_far == 10 } 10, "$name: ten requests are in flight";
+	$standin->calm;
+	$crash->();
+	$node->poll_query_until('postgres', 'SELECT true');
+	wait_until { eval { queued($node, 'unknown') == 10 } } 20, '... those ten are unknown after recovery';
+	wait_until { posts($standin) - $so_far >= 100 } 20, '... the queued ones go on';
+	wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM parcel WHERE body LIKE '$name %' AND outcome = 'unknown'") == 10
+			&& queued($node) == 10 } 20, '... and the ten wait for their fate to be clear';
+	is(posts($standin) - $so_far, 100, '... nothing was sent twice');
+	$node->safe_psql('postgres', 'SELECT twilio_private.settle_order(id) FROM twilio_private.outbox');
+	return;
+}
+
+$standin->calm;
+configured('twilio.user_max_in_flight' => 10);
+crash_with('worker terminated', sub { kill TERM => worker_pid($node) });
+crash_with('worker killed', sub { kill KILL => worker_pid($node) });
+crash_with('immediate shutdown', sub { $node->stop('immediate'); $node->start });
+crash_with('fast shutdown', sub { cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, '... it takes less than 10 s'); $node->start });
+
+# ---- idle -----------------------------------------------------------------------------------------
+
+wait_until { worker_pid($node, 'postgres') } 10, 'all is done';
+$session->quit;
+sub transactions
+{
+	return $node->safe_psql('template1', "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'postgres'");
+}
+my $quiet = 3;
+wait_until { my $before = transactions(); sleep $quiet; $before == transactions() } 20, "the worker comes to rest: for $quiet s not one transaction";
+
+is(duplicates($standin), 0, 'nothing was accepted twice');
+TwilioTest::finish();
