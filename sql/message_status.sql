@@ -35,13 +35,13 @@ REVOKE ALL ON FUNCTION twilio_private.decimal(text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.whole(value text) RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN value ~ '^[0-9]{1,9}$' THEN value::int END;
+RETURN CASE WHEN octet_length(value) BETWEEN 1 AND 9 AND translate(value, '0123456789', '') = '' THEN value::int END;
 COMMENT ON FUNCTION twilio_private.whole(text) IS 'The whole number that a text is, null if it is none.';
 REVOKE ALL ON FUNCTION twilio_private.whole(text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.is_message(object jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN coalesce(object ->> 'sid' ~ '^[A-Z]{2}[0-9A-Za-z]{32}$' AND object ->> 'status' ~ '^[^[:space:]]+$', false);
+RETURN coalesce(octet_length(object ->> 'sid') = 34 AND object ->> 'status' <> '', false);
 COMMENT ON FUNCTION twilio_private.is_message(jsonb) IS 'Whether this is Twilio''s description of a message.';
 REVOKE ALL ON FUNCTION twilio_private.is_message(jsonb) FROM PUBLIC;
 

@@ -46,7 +46,7 @@ BEGIN
     IF message.id IS NULL THEN
         RETURN false;
     END IF;
-    IF message.direction = 'inbound' OR said_sid !~ '^[A-Z]{2}[0-9A-Za-z]{32}$' OR said_status !~ '^[^[:space:]]+$' THEN
+    IF message.direction = 'inbound' OR coalesce(octet_length(said_sid), 0) <> 34 OR coalesce(said_status, '') = '' THEN
         RETURN true;
     END IF;
     current := coalesce(message.sid = said_sid, said_sid <> ALL (coalesce(message.former_sids, '{}')));
