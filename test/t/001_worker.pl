@@ -38,6 +38,9 @@ wait_for_worker($node, 'postgres', 10, 'a worker runs after that');
 my $said = substr(slurp_file($node->logfile), $log_before);
 unlike($said, qr/PANIC|terminated by signal|server process .* was terminated/, 'no process crashed meanwhile');
 
+$node->safe_psql('postgres', "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+isnt(run_sql($node, 'CREATE EXTENSION pg_twilio CASCADE', db => 'latin')->{state}, '', 'a database that cannot hold the mask is refused');
+
 # ---- several databases ------------------------------------------------------------------------
 
 create_database($node, 'one', 'two', 'three');
