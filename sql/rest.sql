@@ -49,13 +49,9 @@ BEGIN
                   HINT = 'The usual members are account_sid, auth_token, phone_number, sms_enabled and voice_enabled.';
     END IF;
 
+    -- What users do not decide is set by the triggers, whatever stands here.
     INSERT INTO @extschema@.twilio_settings
-        (user_id, account_sid, auth_token, phone_number, sms_enabled, voice_enabled, is_active, api_key_sid, api_key_secret,
-         messaging_service_sid, resend_unknown, rate_limit_per_second, max_in_flight)
-    VALUES
-        (given.user_id, given.account_sid, given.auth_token, given.phone_number, given.sms_enabled, given.voice_enabled,
-         given.is_active, given.api_key_sid, given.api_key_secret, given.messaging_service_sid, given.resend_unknown,
-         given.rate_limit_per_second, given.max_in_flight)
+    SELECT given.*
     RETURNING * INTO given;
     PERFORM set_config('response.status', '201', true);
     RETURN given;
@@ -91,7 +87,7 @@ BEGIN
         phone_number = given.phone_number, sms_enabled = given.sms_enabled, voice_enabled = given.voice_enabled,
         is_active = given.is_active, api_key_sid = given.api_key_sid, api_key_secret = given.api_key_secret,
         messaging_service_sid = given.messaging_service_sid, resend_unknown = given.resend_unknown,
-        rate_limit_per_second = given.rate_limit_per_second, max_in_flight = given.max_in_flight
+        auto_reply = given.auto_reply, rate_limit_per_second = given.rate_limit_per_second, max_in_flight = given.max_in_flight
     WHERE s.user_id = owner
     RETURNING s.* INTO given;
     RETURN given;

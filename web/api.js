@@ -1,6 +1,6 @@
 // Requests to the database's REST interface. A refusal becomes a Refusal with the server's own sentence.
 
-import { signOut, token } from './session.js';
+import { signOut, token, userOfToken } from './session.js';
 
 export class Refusal extends Error {
   constructor(status, answer) {
@@ -34,12 +34,17 @@ async function send(method, path, body) {
 
 export async function request(method, path, body) {
   const used = token();
+  const user = userOfToken();
   const response = await send(method, path, body);
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
-  // A late answer to an old token belongs to a session that is over: it neither shows nor ends anything.
-  if (token() !== used) throw new Refusal(401, null);
+  // A late answer belongs to a session that is over: it neither shows nor ends anything.
+  if (userOfToken() !== user) throw new Refusal(401, null);
   if (response.ok) return answer;
-  if (response.status === 401) signOut('Your session has ended. Sign in again in the app, or enter a new token.');
+  if (response.status === 401) {
+    // The app may have renewed the token meanwhile.
+    if (token() !== used && token() !== '') return request(method, path, body);
+    signOut('Your session has ended. Sign in again in the app, or enter a new token.');
+  }
   throw new Refusal(response.status, answer);
 }
 

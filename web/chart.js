@@ -34,9 +34,9 @@ function perDay(rows) {
   return [...days].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-// The least of 4, 10, 20, 40, 100 … that is not below the highest day: a round number with a round half.
+// The least round number with a round half that is not below the highest day.
 function ceilingFor(highest) {
-  for (let power = 1; ; power *= 10) for (const step of [4, 10, 20]) if (step * power >= highest) return step * power;
+  for (let power = 1; ; power *= 10) for (const step of [4, 6, 8, 10, 12, 16, 20, 24, 30]) if (step * power >= highest) return step * power;
 }
 
 function bar(counts, day, x, width, scale) {

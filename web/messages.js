@@ -1,4 +1,4 @@
-// The user's messages, newest first, and the chart above them. Both are asked for again every few seconds while the page
+// The user's messages, newest first, and the chart of them. Both are asked for again every few seconds while the page
 // can be seen; rows that did not change are left alone.
 
 import { get, post, Refusal } from './api.js';
@@ -8,6 +8,7 @@ import { $, announce, busy, make, when } from './page.js';
 const COLUMNS = 'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
 const PAGE = 25;
 const INTERVAL = 3000;
+const SHORT_INTERVAL = 1000; // while one of them is on its way
 const FINAL = ['delivered', 'undelivered', 'failed', 'canceled', 'read', 'received', 'unresolved'];
 
 // What people call a status, and how it looks.
@@ -18,7 +19,10 @@ const STATUSES = {
   undelivered: ['Not delivered', 'bad'], failed: ['Failed', 'bad'], canceled: ['Canceled', 'quiet'],
 };
 
-let timer = null;
+let timer;
+let running = false;
+let onTheWay = false;
+let round = 0;      // whoever is of an earlier round does not go on
 let wanted = PAGE;
 let drawn = '';      // the list that the chart was drawn for, and when
 let drawnAt = 0;
@@ -51,18 +55,24 @@ function action(message) {
   return button;
 }
 
+function problem({ error_code: code, error_message: text }) {
+  if (!code && !text) return [];
+  const line = make('p', 'problem', text ? `${text} ` : 'Twilio reports an error: ');
+  if (code) line.append(Object.assign(make('a', '', String(code)), { href: `https://www.twilio.com/docs/api/errors/${code}`, target: '_blank', rel: 'noreferrer' }));
+  return [line];
+}
+
 function fill(item, message) {
   const inbound = message.direction === 'inbound';
   const [name, look] = STATUSES[message.status] ?? [message.status, 'quiet'];
   item.dataset.direction = inbound ? 'inbound' : 'outbound';
   item.dataset.id = message.id;
-  const problem = message.error_message || (message.error_code ? `Twilio's error ${message.error_code}.` : '');
   item.replaceChildren(
     make('div', 'message-head',
       make('span', 'party', make('span', 'direction', inbound ? 'From ' : 'To '), make('strong', '', (inbound ? message.from_number : message.to_number) ?? '')),
       make('span', `state ${look}`, name)),
     make('p', 'message-body', message.body ?? ''),
-    ...(problem ? [make('p', 'problem', message.error_code ? `${problem} (${message.error_code})` : problem)] : []),
+    ...problem(message),
     make('div', 'message-foot', when(message.created_at), ...(message.num_segments > 1 ? [make('span', '', `${message.num_segments} segments`)] : []), action(message)));
 }
 
@@ -99,6 +109,7 @@ function show(list) {
 async function look() {
   const list = await get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`);
   show(list);
+  onTheWay = list.some(({ status, created_at }) => !FINAL.includes(status) && status !== 'scheduled' && Date.now() - Date.parse(created_at) < 60_000);
   $('messages-state').textContent = '';
   const now = JSON.stringify(list);
   if (now === drawn && Date.now() - drawnAt < 60_000) return;
@@ -108,28 +119,26 @@ async function look() {
   drawnAt = Date.now();
 }
 
-async function turn() {
-  clearTimeout(timer);
-  if (document.hidden) return;
+async function turn(mine) {
   try {
     await look();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    if (error.status === 401) return;
-    $('messages-state').textContent = error.sentence;
+    if (error.status !== 401) $('messages-state').textContent = error.sentence;
   }
-  if (timer !== null) timer = setTimeout(turn, INTERVAL);
+  if (mine === round && !document.hidden) timer = setTimeout(turn, onTheWay ? SHORT_INTERVAL : INTERVAL, mine);
 }
 
 export function start() {
   stop();
-  timer = 0;
-  turn();
+  running = true;
+  turn(round);
 }
 
 export function stop() {
   clearTimeout(timer);
-  timer = null;
+  running = false;
+  round += 1;
 }
 
 // Forgets what belongs to another user.
@@ -151,4 +160,4 @@ $('more').addEventListener('click', () => {
   start();
 });
 $('messages-title').tabIndex = -1;
-document.addEventListener('visibilitychange', () => { if (!document.hidden && timer !== null) start(); });
+document.addEventListener('visibilitychange', () => { if (!document.hidden && running) start(); });

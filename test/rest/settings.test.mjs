@@ -79,6 +79,19 @@ test('a new token resets the verification and is the one that is used', async ()
   assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
 });
 
+test('POST and PUT write every column that users may write', async () => {
+  const tenant = await stack.newTenant();
+  const written = { ...account(tenant), phone_number: '+15005550006', sms_enabled: false, voice_enabled: false, is_active: false, api_key_sid: `SK${'1'.repeat(32)}`,
+    messaging_service_sid: `MG${'1'.repeat(32)}`, resend_unknown: false, auto_reply: 'We call you back.' };
+  const answer = await call(tenant, 'POST', { ...written, api_key_secret: 's'.repeat(32) });
+  assert.deepEqual(answer.json, { ...answer.json, ...written, auth_token: MASK, api_key_secret: MASK });
+  const others = Object.keys(answer.json).filter((name) => !(name in written) && name !== 'api_key_secret');
+  assert.deepEqual(others, ['id', 'user_id', 'is_verified', 'created_at', 'updated_at', 'last_verified_at', 'account_name', 'account_status', 'account_type', 'verification_error',
+    'rate_limit_per_second', 'max_in_flight']);
+  const changes = { phone_number: '+15005550010', sms_enabled: true, voice_enabled: true, is_active: true, api_key_sid: null, messaging_service_sid: null, resend_unknown: true, auto_reply: null };
+  assert.deepEqual((await call(tenant, 'PUT', changes)).json, { ...(await call(tenant, 'GET')).json, ...changes, api_key_secret: null });
+});
+
 test('DELETE answers 204 and takes the secret with it', async () => {
   const tenant = await stack.configuredTenant();
   const answer = await call(tenant, 'DELETE');

@@ -1,0 +1,214 @@
+// Sending and watching messages on the settings page, on the real stack: the stand-in's callbacks come in by the webhook.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { checkout, startStack, until } from '../rest/stack.mjs';
+import { PHONE, assertAccessible, expire, openPage, shows, startBrowser } from './browser.mjs';
+
+const stack = await startStack();
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await stack.stop();
+});
+
+const NUMBERS = [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010', friendly_name: 'Dr Ellis' },
+  { phone_number: '+442071838750', friendly_name: 'London', capabilities: { sms: false, mms: false } }];
+const count = (tenant) => stack.twilio('GET', `ledger/count?account=${tenant.sid}&method=POST&path=Messages.json`).then((answer) => answer.count);
+const item = (page, text) => page.locator('#messages-list > li').filter({ hasText: text });
+
+async function openVerified(t, options = {}, page = {}) {
+  const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS }, ...options });
+  const opened = await openPage(t, browser, stack, tenant.token, page);
+  await shows(opened, '#status', 'Verified');
+  return { tenant, page: opened };
+}
+
+async function write(page, to, body) {
+  await page.getByLabel('To', { exact: true }).fill(to);
+  await page.getByLabel('Message', { exact: true }).fill(body);
+}
+
+test('first visit → configure → verify → numbers → send → delivered', async (t) => {
+  const tenant = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#send-closed', 'Save the settings of your Twilio account first.');
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByLabel('Auth Token').fill(tenant.secret);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#send-closed', 'Verify the credentials first.');
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#numbers-list', 'Reception');
+  await page.getByLabel('From').selectOption('+15005550010');
+  await write(page, '+1 555 867 5310', 'Your appointment is tomorrow at 10.');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'Message to +15558675310 is on its way.');
+  await item(page, 'Your appointment').filter({ hasText: 'Delivered' }).waitFor();
+  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), '');
+  await page.getByText('Show as a table').click();
+  await shows(page, '#chart-table tr:last-child', /1000$/);
+  const [{ from_number, status }] = (await stack.request('GET', '/api/twilio_messages', { token: tenant.token })).json;
+  assert.deepEqual([from_number, status], ['+15005550010', 'delivered']);
+  await assertAccessible(page, 'with a message');
+});
+
+test('the counter knows segments and alphabets', async (t) => {
+  const { page } = await openVerified(t);
+  const counts = async (body, expected) => {
+    await page.getByLabel('Message', { exact: true }).fill(body);
+    assert.equal(await page.locator('#segments').innerText(), expected);
+  };
+  await counts('a', '1 character · 1 segment · GSM-7');
+  await counts('a'.repeat(160), '160 characters · 1 segment · GSM-7');
+  await counts('a'.repeat(161), '161 characters · 2 segments · GSM-7');
+  await counts(`${'a'.repeat(152)}€${'a'.repeat(152)}`, '306 characters · 3 segments · GSM-7');
+  await counts('ж'.repeat(71), '71 characters · 2 segments · UCS-2 · because of “ж”');
+  await counts('👍', '2 characters · 1 segment · UCS-2 · because of “👍”');
+});
+
+test('a double click sends once', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '+15558675310', 'Only once');
+  await page.getByRole('button', { name: 'Send', exact: true }).dblclick();
+  await item(page, 'Only once').filter({ hasText: 'Delivered' }).waitFor();
+  assert.equal(await count(tenant), 1);
+});
+
+test('an answer that got lost: sending again does not send twice', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '+15558675310', 'Lost answer');
+  await page.route('**/rpc/twilio_send_sms', async (route) => {
+    await route.fetch();
+    await route.abort();
+  }, { times: 1 });
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'The server cannot be reached.');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'is on its way');
+  await item(page, 'Lost answer').filter({ hasText: 'Delivered' }).waitFor();
+  assert.equal(await count(tenant), 1);
+});
+
+test('what cannot be sent is told at its field', async (t) => {
+  const { page } = await openVerified(t);
+  const refused = async (field, words) => {
+    await page.getByRole('button', { name: 'Send', exact: true }).click();
+    await shows(page, `#${field}-error`, words);
+    assert.equal(await page.evaluate(() => document.activeElement.id), field);
+  };
+  await refused('to_number', 'E.164 format');
+  await page.getByLabel('To', { exact: true }).fill('+15558675310');
+  await refused('body', 'neither a body nor media');
+  await page.getByLabel('Message', { exact: true }).fill('x'.repeat(1601));
+  await refused('body', 'at most 1600 characters');
+  await assertAccessible(page, 'an error at the message');
+});
+
+test('what Twilio refuses is told with its reason, and can be sent again', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.twilio('POST', 'fates', { match: { account: tenant.sid, to: '+15558675311' }, status: 'undelivered', error_code: 30003 });
+  await write(page, '+15558675311', 'Switched off');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'Switched off').filter({ hasText: 'Not delivered' }).filter({ hasText: '30003' }).waitFor();
+  await write(page, '+15005550001', 'No such number');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  const failed = item(page, 'No such number').filter({ hasText: 'Failed' });
+  await failed.filter({ hasText: '21211' }).waitFor();
+  await assertAccessible(page, 'failed messages');
+  await failed.getByRole('button', { name: 'Send again' }).click();
+  await until('it was tried again', async () => await count(tenant) === 3);
+});
+
+test('a waiting message can be canceled', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: { to_number: '+15558675310', body: 'Next week', send_at: new Date(Date.now() + 7 * 86_400_000).toISOString() } });
+  await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
+  await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
+  assert.equal(await count(tenant), 0);
+});
+
+test('a message that arrives is shown as text, whatever is in it', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const evil = '<img src=x onerror="window.pwned=1"> & <b>bold</b>\n"quoted"';
+  await stack.twilio('POST', 'inbound', { account: tenant.sid, from: '+15558675310', to: '+15005550006', body: evil, url: `${stack.publicUrl}/twilio/webhook`, send: true });
+  await item(page, '<img src=x onerror="window.pwned=1"> & <b>bold</b>').filter({ hasText: 'Received' }).waitFor();
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.equal(await page.locator('#messages img, #messages b').count(), 0);
+});
+
+test('older messages come when asked for', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(30).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 29').waitFor();
+  assert.equal(await page.locator('#messages-list > li').count(), 25);
+  await page.getByRole('button', { name: 'Show older messages' }).click();
+  await item(page, 'Reminder 4').first().waitFor();
+  assert.equal(await page.locator('#messages-list > li').count(), 30);
+  await page.locator('#more').waitFor({ state: 'hidden' });
+});
+
+test('another user sees none of it', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '+15558675310', 'For your eyes only');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'For your eyes only').waitFor();
+  await expire(page, stack, tenant.user);
+  await shows(page, '#sign-in-reason', 'Your session has ended.');
+  const other = await stack.configuredTenant();
+  await page.getByLabel('Token', { exact: true }).fill(other.token);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await shows(page, '#messages-empty', 'No messages yet.');
+  assert.ok(!(await page.content()).includes('For your eyes only'));
+});
+
+// ---- the pictures in the README ------------------------------------------------------------------
+
+// A fortnight of a dentist's messages, written as history: the table's owner may.
+async function writeHistory(tenant) {
+  const texts = [['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.'], ['+15558675324', 'Your crown has arrived. Call us to find a date.'],
+    ['+447700900123', 'Dr Ellis is ill today. May we move you to Thursday, 9:00?']];
+  const row = (day, n, direction, status, body, [from, to], error = 'NULL, NULL') => `('${tenant.user}', '${direction}', '${from}', '${to}', '${body}', '${status}', ${error}, 1,
+    date_trunc('day', now()) - interval '${day} days' + interval '${7 + (n % 3)} hours' + interval '${n * 7} minutes')`;
+  const rows = [];
+  for (let day = 13; day >= 1; day -= 1) {
+    const busyness = [9, 14, 12, 16, 7, 3, 2][day % 7];
+    for (let n = 0; n < busyness; n += 1) rows.push(row(day, n, 'outbound', 'delivered', texts[n % 3][1], [tenant.number, texts[n % 3][0]]));
+    for (let n = 0; n < busyness / 3; n += 1) rows.push(row(day, n, 'inbound', 'received', 'C', [texts[n % 3][0], tenant.number]));
+    if (day % 4 === 0) rows.push(row(day, 1, 'outbound', 'undelivered', texts[1][1], [tenant.number, texts[1][0]], `30003, 'Unreachable destination handset'`));
+  }
+  await stack.sql(`SET row_security = off; INSERT INTO twilio_messages (user_id, direction, from_number, to_number, body, status, error_code, error_message, num_segments, created_at) VALUES ${rows.join(',\n')}`);
+}
+
+test('pictures of the page on a desktop and on a phone', async (t) => {
+  const { tenant, page } = await openVerified(t, { settings: { phone_number: '+15005550006' } });
+  await writeHistory(tenant);
+  await stack.twilio('POST', 'fates', { match: { account: tenant.sid, to: '+15558675324' }, status: 'undelivered', error_code: 30003 });
+  for (const [to, body] of [['+15558675324', 'Your crown has arrived. Call us to find a date.'], ['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.']]) {
+    await write(page, to, body);
+    await page.getByRole('button', { name: 'Send', exact: true }).click();
+    await item(page, body).filter({ hasText: /Delivered|Not delivered/ }).first().waitFor();
+  }
+  await stack.twilio('POST', 'inbound', { account: tenant.sid, from: '+15558675310', to: '+15005550006', body: 'C – see you tomorrow!', url: `${stack.publicUrl}/twilio/webhook`, send: true });
+  await item(page, 'see you tomorrow').waitFor();
+  await write(page, '+15558675324', 'We could not reach you. Please call us back.');
+  const images = join(checkout, 'docs/images');
+  mkdirSync(images, { recursive: true });
+  await page.setViewportSize({ width: 1200, height: 1230 });
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    document.querySelector('#send-notice').hidden = true;
+    scrollTo(0, 0);
+  });
+  await page.screenshot({ path: join(images, 'settings-desktop.png') });
+  await assertAccessible(page, 'full, light');
+
+  const phone = await openPage(t, browser, stack, tenant.token, { viewport: PHONE, deviceScaleFactor: 2, colorScheme: 'dark', hasTouch: true, isMobile: true });
+  await item(phone, 'see you tomorrow').waitFor();
+  await shows(phone, '#numbers-list', 'Reception');
+  assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+  await phone.screenshot({ path: join(images, 'settings-phone.png') });
+  await assertAccessible(phone, 'full, dark, phone');
+});
