@@ -238,13 +238,13 @@ BEGIN
         WITH claim AS (
             UPDATE twilio_private.outbox o
             SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
-            FROM (SELECT q.id
-                  FROM unnest(user_ids, counts) AS wanted (user_id, n)
-                  CROSS JOIN LATERAL (
-                      SELECT o.id FROM twilio_private.outbox o
-                      WHERE o.state = 'queued' AND o.user_id = wanted.user_id AND o.due_at <= clock_timestamp()
-                      ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q) c
-            WHERE o.id = c.id
+            WHERE o.id = ANY (ARRAY(
+                SELECT q.id
+                FROM unnest(user_ids, counts) AS wanted (user_id, n)
+                CROSS JOIN LATERAL (
+                    SELECT o.id FROM twilio_private.outbox o
+                    WHERE o.state = 'queued' AND o.user_id = wanted.user_id AND o.due_at <= clock_timestamp()
+                    ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q))
             RETURNING o.id, o.kind, coalesce(o.expires_at <= clock_timestamp(), false) AS late
         )
         SELECT c.kind, array_agg(c.id) FILTER (WHERE NOT c.late), array_agg(c.id) FILTER (WHERE c.late)
@@ -261,7 +261,8 @@ BEGIN
                    c.kind, c.key_id, c.sealed, r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form,
                    o.expires_at IS NOT NULL
             FROM twilio_private.build_requests(claimed_kind, claimed) r
-            JOIN twilio_private.outbox o ON o.id = r.order_id
+            -- OFFSET 0 fixes the order of the join: the other way round, every claim reads the whole queue.
+            CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
             JOIN twilio_private.order_kind k ON k.kind = o.kind
             LEFT JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
             LEFT JOIN LATERAL (SELECT c.* FROM twilio_private.credential c WHERE c.user_id = s.user_id
@@ -303,7 +304,7 @@ BEGIN
     INTO kinds, results
     FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
          AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
-    JOIN twilio_private.outbox o ON o.id = r.order_id;
+    CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o;
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);
     END IF;
@@ -317,8 +318,9 @@ BEGIN
     END IF;
 
     DELETE FROM twilio_private.outbox o
-    USING unnest(order_ids, outcomes) AS r (order_id, outcome)
-    WHERE o.id = r.order_id AND o.state = 'sending' AND r.outcome IN ('sent', 'rejected', 'expired', 'poisoned');
+    WHERE o.state = 'sending'
+      AND o.id = ANY (ARRAY(SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
+                            WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned')));
 
     IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
         UPDATE twilio_private.outbox o
@@ -327,7 +329,8 @@ BEGIN
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
         FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
-        WHERE o.id = r.order_id AND o.state = 'sending' AND r.outcome IN ('retry', 'account', 'unknown');
+        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state = 'sending'
+          AND r.outcome IN ('retry', 'account', 'unknown');
     END IF;
 END
 $$;

@@ -210,7 +210,8 @@ void connect(Oid database)
                                    {"session_replication_role", "origin"}, {"jit", "off"},
                                    // Its statements are all by key, and their plans outlive the empty tables
                                    // for which they may have been made.
-                                   {"enable_seqscan", "off"}, {"enable_hashjoin", "off"}, {"enable_mergejoin", "off"}})
+                                   {"enable_seqscan", "off"}, {"enable_hashjoin", "off"}, {"enable_mergejoin", "off"},
+                                   {"plan_cache_mode", "force_generic_plan"}})
             SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
     });
 }
