@@ -1,0 +1,177 @@
+# The life of a message: ordered by a row, sent as committed, followed to its end.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.webhook_url = '" . webhook_url() . "'\n");
+wait_for_worker($node, 'postgres');
+my $service = 'MG' . 'a' x 32;
+enable_sending($node, $standin, 1, messaging_services => [$service]);
+enable_sending($node, $standin, 2);
+
+sub events
+{
+	my ($id) = @_;
+	return $node->safe_psql('postgres', "SELECT string_agg(concat_ws('/', status, error_code, source), ' ' ORDER BY id)
+		FROM twilio_message_events WHERE message_id = '$id'");
+}
+sub becomes
+{
+	my ($id, $status, $what, $deadline) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until { message($node, $id) eq $status } $deadline // 10, $what or diag(message($node, $id, 'status, error_code, error_message'));
+	return;
+}
+
+# ---- from pending to delivered ------------------------------------------------------------------
+
+my $listener = connect_session($node);
+$listener->run('LISTEN twilio');
+my $id = send_sms($node, 1, body => 'Hello');
+wait_until { message($node, $id, 'sid') } 5, 'a message is sent when it is committed';
+is(message($node, $id, 'direction, from_number, to_number, body, num_segments'), 'outbound|' . number_of(1) . '|+12025550199|Hello|1', '... as it was written');
+my ($post) = @{ $standin->ledger(method => 'POST', path => 'Messages') };
+is_deeply({ map { @$_ } @{ $post->{params} } }, { To => '+12025550199', From => number_of(1), Body => 'Hello', StatusCallback => webhook_url() . "?m=$id" },
+	'... with a callback that names it');
+my $sid = message($node, $id, 'sid');
+ok(callback($node, $standin, 1, $sid, $_)->{ok}, "the callback $_ is taken") for qw(sent delivered);
+is(message($node, $id, 'status, sent_at IS NOT NULL, delivered_at IS NOT NULL'), 'delivered|t|t', 'it is delivered');
+is(events($id), 'pending/local queued/api sent/callback delivered/callback', 'its events tell its life');
+like(join("\n", $listener->run('SELECT 1')), qr/notification "twilio" with payload "\{"user_id" : ".*"message_id" : "$id", "status" : "delivered"\}"/,
+	'listeners of the channel twilio are told');
+unlike($listener->run('SELECT 2'), qr/Hello/, '... without the text');
+$listener->quit;
+
+# ---- without callbacks: read again --------------------------------------------------------------
+
+$id = send_sms($node, 2, body => 'Without callbacks');
+becomes($id, 'queued', 'a message is queued at Twilio');
+wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE kind = 'message_reread'") > 0 } 5, '... and will be read again';
+wait_until { set_due_now($node, 'message_reread'); message($node, $id, 'status, price IS NOT NULL, price_unit') eq 'delivered|t|USD' } 10,
+  '... which brings its final status and price';
+like(events($id), qr{delivered/poll}, '... with an event');
+my @many = map { send_sms($node, 2, body => "Many $_") } 1 .. 3;
+$node->safe_psql('postgres', "SET ROLE twilio_user; SET twilio.user_id = '" . user_id(2) . "';
+	INSERT INTO twilio_messages (to_number, body) SELECT '+12025551' || i, 'Listed ' || i FROM generate_series(100, 199) i");
+wait_until { accepted($standin, account => account_sid(2)) == 104 } 10, 'a hundred more are sent';
+wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'Listed %', 'delivered') == 100 } 20, 'many are read again in pages';
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'Listed %' AND price IS NULL"), '0', '... with their prices');
+cmp_ok($standin->count(method => 'GET', path => 'Messages/', account => account_sid(2)), '<', 50, '... not one by one');
+
+# ---- transactions -------------------------------------------------------------------------------
+
+my $before = posts($standin);
+as_user($node, 1, "BEGIN; SELECT twilio_send_sms('+12025550199', 'never'); ROLLBACK");
+as_user($node, 1, "BEGIN; INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', 'never' FROM generate_series(1, 100); ROLLBACK");
+my $pooled = run_sql($node, "BEGIN; SET LOCAL twilio.user_id = '" . user_id(1) . "'; INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550199', 'pooled'); COMMIT",
+	role => 'twilio_user');
+ok($pooled->{ok}, 'behind a transaction pooler a row is inserted') or diag($pooled->{error});
+wait_until { messages_with($node, 'pooled', 'queued') == 1 } 5, '... and sent without waiting for the safety poll';
+is(posts($standin) - $before, 1, '... and what was rolled back is not');
+
+# ---- idempotency --------------------------------------------------------------------------------
+
+$before = posts($standin);
+my @sessions = map { connect_session($node, user => 1) } 1 .. 20;
+$_->send("SELECT id FROM twilio_send_sms('+12025550199', 'once', idempotency_key => 'key 1')") for @sessions;
+my %ids = map { $_->result => 1 } @sessions;
+is(join('', map { $_->error } @sessions), '', 'twenty connections use the same idempotency key');
+is(scalar keys %ids, 1, '... and get the same row');
+$_->quit for @sessions;
+wait_until { messages_with($node, 'once', 'queued') == 1 } 5, '... which is one';
+is(posts($standin) - $before, 1, '... and sent once');
+is(as_user($node, 1, "SELECT twilio_send_sms('+12025550199', 'other', idempotency_key => 'key 1')")->{state}, 'PT409', '... with other content it is PT409');
+is(as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+12025550199', 'once', 'key 1')")->{state}, '23505',
+	'... and inserted again 23505');
+ok(as_user($node, 2, "SELECT twilio_send_sms('+12025550199', 'once', idempotency_key => 'key 1')")->{ok}, 'another tenant may use the same key');
+
+# ---- refused by Twilio, retry -------------------------------------------------------------------
+
+$id = send_sms($node, 1, to_number => '+15005550001', body => 'bad number');
+becomes($id, 'failed', 'a message that Twilio refuses is failed');
+is(message($node, $id, 'error_code, error_message'), "21211|Invalid 'To' Phone Number", "... with Twilio's code and sentence");
+is(events($id), 'pending/local failed/21211/api', '... and an event');
+is(as_user($node, 2, "SELECT twilio_retry_message('$id')")->{state}, 'PT404', 'nobody else can retry it');
+$standin->behave('status', match => { body => 'at\+first|at%20first' }, times => 1, status => 400, body_json => { code => 21606, message => 'Not now', status => 400 });
+$id = send_sms($node, 1, body => 'at first refused');
+becomes($id, 'failed', 'another is refused');
+is(as_user($node, 1, "SELECT status FROM twilio_retry_message('$id')")->{out}, 'pending', '... and retried');
+becomes($id, 'queued', '... and accepted');
+is(message($node, $id, 'error_code'), '', '... without the old error');
+is(as_user($node, 1, "SELECT twilio_retry_message('$id')")->{state}, 'PT409', 'a message that has not failed cannot be retried');
+
+# ---- later, and cancelled -----------------------------------------------------------------------
+
+$id = send_sms($node, 1, body => 'in two seconds', send_at => $node->safe_psql('postgres', "SELECT now() + '2 s'"));
+my $canceled = send_sms($node, 1, body => 'never sent', send_at => $node->safe_psql('postgres', "SELECT now() + '2 s'"));
+is(message($node, $id), 'pending', 'a message for later waits');
+is(as_user($node, 1, 'SELECT DISTINCT reason FROM twilio_queue')->{out}, 'due later', '... and twilio_queue says why');
+is(as_user($node, 2, "SELECT twilio_cancel_message('$canceled')")->{out}, 'f', 'nobody else can cancel one');
+is(as_user($node, 1, "SELECT twilio_cancel_message('$canceled')")->{out}, 't', 'its user can');
+is(as_user($node, 1, "SELECT twilio_cancel_message('$canceled')")->{out}, 'f', '... once');
+is(as_user($node, 1, "SELECT twilio_cancel_message('" . user_id(77) . "')")->{out}, 'f', 'an unknown id is false');
+becomes($id, 'queued', 'at its time it is sent');
+is(message($node, $canceled), 'canceled', '... and the cancelled one is canceled');
+is(posts($standin, body => 'never sent'), 0, '... and was not sent');
+
+$id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
+is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');
+as_user($node, 1, "UPDATE twilio_settings SET messaging_service_sid = '$service'");
+$id = send_sms($node, 1, body => 'kept at Twilio', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
+becomes($id, 'scheduled', 'with one, Twilio keeps it');
+is(as_user($node, 1, "SELECT twilio_cancel_message('$id')")->{out}, 't', '... and it can be cancelled there');
+becomes($id, 'canceled', '... and is canceled');
+as_user($node, 1, 'UPDATE twilio_settings SET messaging_service_sid = NULL');
+
+# ---- MMS ----------------------------------------------------------------------------------------
+
+$id = send_sms($node, 1, media_urls => [ 'https://example.com/b.png', 'https://example.com/a.png?x=1&y=2' ]);
+becomes($id, 'queued', 'a message with media and without text is sent');
+like(message($node, $id, 'sid'), qr/^MM/, '... as an MMS');
+($post) = grep { ($_->{sid} // '') eq message($node, $id, 'sid') } @{ $standin->ledger(method => 'POST', path => 'Messages') };
+is_deeply([ map { $_->[1] } grep { $_->[0] eq 'MediaUrl' } @{ $post->{params} } ], [ 'https://example.com/b.png', 'https://example.com/a.png?x=1&y=2' ],
+	'... with its media in order');
+
+# ---- opt-outs -----------------------------------------------------------------------------------
+
+$standin->change(account_sid(1), opt_outs => [ { from => number_of(1), to => '+12025550150', opted_out => JSON::PP::true } ]);
+$id = send_sms($node, 1, to_number => '+12025550150', body => 'first');
+becomes($id, 'failed', 'a recipient who has opted out at Twilio');
+$before = posts($standin);
+$id = send_sms($node, 1, to_number => '+12025550150', body => 'second');
+is(message($node, $id, 'status, error_code'), 'failed|21610', '... is known from then on');
+$id = send_sms($node, 1, body => 'to another number');
+my $message = $standin->ledger(method => 'POST', path => 'Messages', body => 'Hello')->[0]{sid};
+callback($node, $standin, 1, $message, 'failed', error_code => 21610, url => webhook_url());
+is(as_user($node, 1, "SELECT phone_number, reason FROM twilio_opt_outs WHERE opted_in_at IS NULL ORDER BY 1")->{out}, "+12025550150|21610\n+12025550199|21610",
+	'one who has opted out by what a callback says, too');
+for my $case ([ 'STOP', 't' ], [ 'hello', 't' ], [ 'START', 'f' ])
+{
+	my ($text, $opted_out) = @$case;
+	handle_webhook($node, $standin->control(POST => 'inbound', { account => account_sid(1), from => '+12025550150', to => number_of(1), body => $text, url => webhook_url() }));
+	is(as_user($node, 1, "SELECT opted_in_at IS NULL FROM twilio_opt_outs WHERE phone_number = '+12025550150'")->{out}, $opted_out,
+		"after $text the recipient " . ($opted_out eq 't' ? 'has opted out' : 'is in again'));
+}
+becomes(send_sms($node, 1, to_number => '+12025550150', body => 'third'), 'queued', 'after START messages are sent again');
+is(posts($standin, to => '+12025550150'), 2, '... and before it none was but the first');
+
+# ---- switched off -------------------------------------------------------------------------------
+
+$node->append_conf('postgresql.conf', 'twilio.enabled = off');
+$node->reload;
+$node->poll_query_until('postgres', "SELECT NOT current_setting('twilio.enabled')::boolean");
+$id = send_sms($node, 2, body => 'while it is off');
+is(as_user($node, 2, 'SELECT reason FROM twilio_queue')->{out}, 'twilio.enabled is off', 'while it is switched off, messages are accepted and wait');
+$node->append_conf('postgresql.conf', 'twilio.enabled = on');
+$node->reload;
+becomes($id, 'queued', '... and are sent afterwards');
+
+is(duplicates($standin), 0, 'no message was accepted twice') or diag(explain($standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')));
+TwilioTest::finish();
