@@ -25,14 +25,21 @@ BEGIN
     SELECT * INTO message FROM @extschema@.twilio_messages m
     WHERE m.user_id = owner AND m.idempotency_key = twilio_send_sms.idempotency_key;
     IF NOT FOUND THEN
-        INSERT INTO @extschema@.twilio_messages (to_number, body, from_number, media_urls, send_at, idempotency_key)
-        VALUES (twilio_send_sms.to_number, twilio_send_sms.body, twilio_send_sms.from_number,
-                twilio_send_sms.media_urls, twilio_send_sms.send_at, twilio_send_sms.idempotency_key)
-        ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING * INTO message;
-        IF FOUND THEN
-            RETURN message;
-        END IF;
+        BEGIN
+            INSERT INTO @extschema@.twilio_messages (to_number, body, from_number, media_urls, send_at, idempotency_key)
+            VALUES (twilio_send_sms.to_number, twilio_send_sms.body, twilio_send_sms.from_number,
+                    twilio_send_sms.media_urls, twilio_send_sms.send_at, twilio_send_sms.idempotency_key)
+            ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+            RETURNING * INTO message;
+            IF FOUND THEN
+                RETURN message;
+            END IF;
+        EXCEPTION WHEN serialization_failure THEN
+            RAISE EXCEPTION 'the idempotency key is in use'
+                USING ERRCODE = 'PT409',
+                      DETAIL = 'Another session has sent a message with it since this transaction began.',
+                      HINT = 'Repeat the call in a new transaction.';
+        END;
         -- Another session was faster, and has committed by now.
         SELECT * INTO message FROM @extschema@.twilio_messages m
         WHERE m.user_id = owner AND m.idempotency_key = twilio_send_sms.idempotency_key;

@@ -157,6 +157,7 @@ REVOKE ALL ON FUNCTION twilio_private.signed_url(text) FROM PUBLIC;
 CREATE FUNCTION @extschema@.twilio_webhook(bytea) RETURNS @extschema@."text/xml"
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET default_transaction_isolation = 'read committed' -- PostgREST begins the transaction with it, whatever the role has
 AS $$
 DECLARE
     headers CONSTANT jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
