@@ -104,6 +104,8 @@ $$;
 COMMENT ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) IS 'Calls the result functions of the kinds.';
 REVOKE ALL ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) FROM PUBLIC;
 
+-- Statements by id say state || '' = 'sending': the bare column lets the planner take outbox_open and read all of it.
+
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
 -- A loose scan of the queue: one index probe per tenant, however long their queues are.
@@ -277,7 +279,7 @@ BEGIN
                 RETURN NEXT;
             END IF;
         END LOOP;
-        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (claimed) AND o.id <> ALL (built) AND o.state = 'sending';
+        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (claimed) AND o.id <> ALL (built) AND o.state || '' = 'sending';
     END LOOP;
     IF unpaid <> '{}' THEN
         PERFORM twilio_private.release_orders(unpaid);
@@ -318,7 +320,7 @@ BEGIN
     END IF;
 
     DELETE FROM twilio_private.outbox o
-    WHERE o.state = 'sending'
+    WHERE o.state || '' = 'sending'
       AND o.id = ANY (ARRAY(SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
                             WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned')));
 
@@ -329,7 +331,7 @@ BEGIN
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
         FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
-        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state = 'sending'
+        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state || '' = 'sending'
           AND r.outcome IN ('retry', 'account', 'unknown');
     END IF;
 END
@@ -372,7 +374,7 @@ CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
-    WHERE o.id = ANY (order_ids) AND o.state = 'sending'
+    WHERE o.id = ANY (order_ids) AND o.state || '' = 'sending'
 $$;
 COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
 REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;
