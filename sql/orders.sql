@@ -63,20 +63,6 @@ CREATE TRIGGER wake_worker_at_commit AFTER INSERT ON twilio_private.outbox
 CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight ON @extschema@.twilio_settings
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
 
-CREATE TABLE twilio_private.breaker (
-    user_id uuid PRIMARY KEY,
-    error_code integer,
-    message text NOT NULL,
-    opened_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-ALTER TABLE twilio_private.breaker ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-COMMENT ON TABLE twilio_private.breaker IS 'Users whose account Twilio refuses: their orders wait for a new token or a successful twilio_verify().';
-COMMENT ON COLUMN twilio_private.breaker.user_id IS 'The user.';
-COMMENT ON COLUMN twilio_private.breaker.error_code IS 'Twilio''s error code.';
-COMMENT ON COLUMN twilio_private.breaker.message IS 'Twilio''s sentence.';
-COMMENT ON COLUMN twilio_private.breaker.opened_at IS 'Since when.';
-SELECT pg_catalog.pg_extension_config_dump('twilio_private.breaker', '');
-
 CREATE TYPE twilio_private.order_result AS (
     order_id bigint, user_id uuid, ref uuid, subject text, outcome text, http_status integer, error_code integer,
     error_message text, sid text, body jsonb, attempts integer, attempted_at timestamptz, at timestamptz,
@@ -400,31 +386,3 @@ END
 $$;
 COMMENT ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) IS 'Queues an unknown order again, because Twilio never took it.';
 REVOKE ALL ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.open_breaker(user_id uuid, error_code integer, message text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    INSERT INTO twilio_private.breaker AS b (user_id, error_code, message)
-    VALUES (open_breaker.user_id, open_breaker.error_code, coalesce(open_breaker.message, 'Twilio refuses the account'))
-    ON CONFLICT (user_id) DO UPDATE SET error_code = EXCLUDED.error_code, message = EXCLUDED.message;
-    PERFORM twilio_private.record_verification(open_breaker.user_id, false, NULL, NULL, NULL,
-                                               twilio_private.refusal(401, open_breaker.error_code, open_breaker.message),
-                                               clock_timestamp());
-END
-$$;
-COMMENT ON FUNCTION twilio_private.open_breaker(uuid, integer, text) IS
-    'Lets the orders of a user wait, because Twilio refuses the account, and marks the settings as not verified.';
-REVOKE ALL ON FUNCTION twilio_private.open_breaker(uuid, integer, text) FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.close_breaker(user_id uuid) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    DELETE FROM twilio_private.breaker b WHERE b.user_id = close_breaker.user_id;
-    PERFORM twilio_private.wake_worker();
-END
-$$;
-COMMENT ON FUNCTION twilio_private.close_breaker(uuid) IS 'Lets the orders of a user go on, and wakes the worker.';
-REVOKE ALL ON FUNCTION twilio_private.close_breaker(uuid) FROM PUBLIC;

@@ -2,9 +2,7 @@
 #include "dispatcher.hpp"
 
 #include "destination.hpp"
-#include "json_check.hpp"
-#include "json_scan.hpp"
-#include "retry.hpp"
+#include "order_result.hpp"
 #include "settings.hpp"
 
 namespace twilio {
@@ -21,54 +19,6 @@ constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
 constexpr int claimAtMost = 500;
 
-template <typename... Cases> struct Match : Cases... {
-    using Cases::operator()...;
-};
-template <typename... Cases> Match(Cases...) -> Match<Cases...>;
-
-TimestampTz toTimestamp(TimePoint time)
-{
-    return GetCurrentTimestamp() +
-           std::chrono::duration_cast<std::chrono::microseconds>(time - Clock::now()).count();
-}
-
-double random01()
-{
-    static std::uint64_t state = static_cast<std::uint64_t>(GetCurrentTimestamp()) ^ static_cast<std::uint64_t>(MyProcPid);
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return static_cast<double>(state >> 11) / static_cast<double>(1ULL << 53);
-}
-
-// The outcome that record_orders() takes, with what goes beside it.
-void describe(const Outcome& outcome, const Order& order, Result& result)
-{
-    std::visit(Match{[&](const Sent& sent) {
-                         result.outcome = "sent";
-                         result.sid = sent.sid;
-                     },
-                     [&](const RetryAt& retry) {
-                         // What Twilio did not take is tried until it expires, however often that is.
-                         result.outcome = order.attempts >= settings::maxAttempts && !order.expires ? "expired" : "retry";
-                         result.errorCode = retry.code;
-                         result.errorMessage = retry.message;
-                         result.retryAt = toTimestamp(retry.at);
-                     },
-                     [&](const Rejected& rejected) {
-                         result.outcome = rejected.accountTrouble ? "account" : "rejected";
-                         result.errorCode = rejected.code;
-                         result.errorMessage = rejected.message;
-                     },
-                     [&](const Unknown& unknown) {
-                         result.outcome = "unknown";
-                         result.errorMessage = unknown.reason;
-                         if (!order.repeatable)
-                             return;
-                         result.outcome = order.attempts >= settings::maxAttempts ? "expired" : "retry";
-                         result.retryAt = toTimestamp(Clock::now() + backoff(order.attempts, std::nullopt, random01()));
-                     }},
-               outcome);
-}
-
 // An error that time heals, unlike one that comes from the data.
 bool isPassing(const pg::Error& error)
 {
@@ -78,12 +28,6 @@ bool isPassing(const pg::Error& error)
            category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
-}
-
-bool fitsDatabase(const std::string& body)
-{
-    return body.find('\0') == std::string::npos &&
-           pg_verify_mbstr(PG_UTF8, body.data(), static_cast<int>(body.size()), true);
 }
 
 } // namespace
@@ -131,54 +75,26 @@ bool Dispatcher::take(Reply& reply)
     if (node.empty())
         return false;
     Order const& order = node.mapped().order;
-    auto const now = Clock::now();
+    Result result = toResult(order, reply);
     turns_.finished(order.user);
-    blankSecrets(reply.body);
-    if (!fitsDatabase(reply.body))
-        reply.body.clear();
-
-    Outcome const outcome = interpret(reply, now, order.attempts, random01());
     if (reply.transport == Transport::answered && reply.status == 429)
-        turns_.slowDown(order.user, now);
-    else if (std::holds_alternative<Sent>(outcome))
+        turns_.slowDown(order.user, Clock::now());
+    else if (result.is("sent"))
         turns_.succeeded(order.user);
-
-    Result result;
-    describe(outcome, order, result);
-    if (std::strcmp(result.outcome, "account") == 0)
+    else if (result.is("account"))
         turns_.refuse(order.user, {result.errorCode, result.errorMessage});
-    finish(order, reply, std::move(result));
+
+    (result.is("sent") ? worker_.counters.sent : worker_.counters.failed)++;
+    if (!result.is("sent"))
+        shared::noteError(worker_, result.errorMessage.empty() ? reply.error : result.errorMessage);
+    rows_.push_back(toAuditRow(order, reply, result));
+    logRequest(order.method, order.path, reply);
+    keep(std::move(result));
     return true;
 }
 
-void Dispatcher::finish(const Order& order, const Reply& reply, Result result)
+void Dispatcher::keep(Result result)
 {
-    result.orderId = order.id;
-    result.status = static_cast<int>(reply.status);
-    result.requestId = reply.requestId;
-    result.at = GetCurrentTimestamp();
-    result.durationMs = static_cast<int>(reply.duration.count() / 1000);
-    bool const sent = std::strcmp(result.outcome, "sent") == 0;
-    if (sent || reply.status >= 400)
-        result.body = looksComplete(reply.body) ? reply.body : std::string();
-    (sent ? worker_.counters.sent : worker_.counters.failed)++;
-    if (!sent)
-        shared::noteError(worker_, result.errorMessage.empty() ? reply.error : result.errorMessage);
-
-    AuditRow row;
-    row.at = result.at;
-    std::memcpy(row.user.data, order.user.bytes.data(), UUID_LEN);
-    row.actor = "pg_twilio worker";
-    row.action = order.kind;
-    row.object = result.sid;
-    row.outcome = auditOutcome(reply);
-    row.requestId = reply.requestId;
-    row.status = result.status;
-    row.errorCode = result.errorCode;
-    row.durationMs = result.durationMs;
-    rows_.push_back(std::move(row));
-    logRequest(order.method, order.path, reply);
-
     if (results_.empty())
         recordBy_ = Clock::now() + recordWithin;
     results_.push_back(std::move(result));
@@ -338,14 +254,13 @@ void Dispatcher::startReady()
 // The end of an order for which no request was made.
 void Dispatcher::refuse(const Order& order, const char* outcome, const Refusal& refusal)
 {
-    if (results_.empty())
-        recordBy_ = Clock::now() + recordWithin;
-    Result& result = results_.emplace_back();
+    Result result;
     result.orderId = order.id;
     result.outcome = outcome;
     result.errorCode = refusal.code;
     result.errorMessage = refusal.message;
     result.at = GetCurrentTimestamp();
+    keep(std::move(result));
 }
 
 void Dispatcher::start(Order&& order)

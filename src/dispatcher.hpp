@@ -44,7 +44,7 @@ private:
     void poll(TimePoint now);
     std::vector<Share> chooseShares(TimePoint now);
     void accept(const std::vector<Share>& shares, std::vector<outbox::Order> orders);
-    void finish(const outbox::Order& order, const Reply& reply, outbox::Result result);
+    void keep(outbox::Result result); // until it is recorded
     void startReady();
     void refuse(const outbox::Order& order, const char* outcome, const Refusal& refusal);
     void start(outbox::Order&& order);

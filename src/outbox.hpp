@@ -29,6 +29,8 @@ struct Result {
     TimestampTz retryAt = 0; // 0: none
     TimestampTz at = 0;
     int durationMs = 0;
+
+    bool is(std::string_view name) const { return outcome == name; }
 };
 
 std::vector<Waiting> waitingTenants(TimePoint now);

@@ -1,0 +1,16 @@
+// What a reply from Twilio means for the order it answers: the result that SQL
+// records, and the row of the audit log.
+#pragma once
+
+#include "audit.hpp"
+#include "outbox.hpp"
+#include "reply.hpp"
+
+namespace twilio {
+
+// Blanks secrets in the reply, and drops a body that the database cannot hold.
+outbox::Result toResult(const outbox::Order& order, Reply& reply);
+
+AuditRow toAuditRow(const outbox::Order& order, const Reply& reply, const outbox::Result& result);
+
+} // namespace twilio
