@@ -13,6 +13,9 @@ using pg::Failure;
 constexpr const char* sealOptions = "cipher-algo=aes256, s2k-mode=1, compress-algo=0";
 constexpr std::size_t maxSecret = 4096;
 
+Oid encryptFunction = InvalidOid;
+Oid decryptFunction = InvalidOid;
+
 // Finds a function of pgcrypto that belongs to that extension and to nobody else.
 Oid pgcryptoFunction(const char* name, int arguments)
 {
@@ -33,6 +36,25 @@ Oid pgcryptoFunction(const char* name, int arguments)
     if (!OidIsValid(found))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("pgcrypto has no function %s", name)));
     return found;
+}
+
+// The same, looked up once per process and again after any change of pg_proc.
+Oid cachedFunction(Oid& known, const char* name, int arguments)
+{
+    static Oid* const functions[] = {&encryptFunction, &decryptFunction};
+    static bool const watching = [] {
+        CacheRegisterSyscacheCallback(
+            PROCOID, [](Datum, int, std::uint32_t) {
+                for (Oid* function : functions)
+                    *function = InvalidOid;
+            },
+            0);
+        return true;
+    }();
+    (void)watching;
+    if (!OidIsValid(known))
+        known = pgcryptoFunction(name, arguments);
+    return known;
 }
 
 // A varlena in the current memory context. Wiped by whoever made it.
@@ -106,7 +128,7 @@ Sealed seal(const Owner& owner, const Secret& secret)
         bytea* plain = toVarlena(bound.view());
         bytea* key = toVarlena(phrase.view());
         Datum const result =
-            OidFunctionCall3(pgcryptoFunction("pgp_sym_encrypt_bytea", 3), PointerGetDatum(plain), PointerGetDatum(key),
+            OidFunctionCall3(cachedFunction(encryptFunction, "pgp_sym_encrypt_bytea", 3), PointerGetDatum(plain), PointerGetDatum(key),
                              CStringGetTextDatum(sealOptions));
         wipe(plain);
         wipe(key);
@@ -131,7 +153,7 @@ Secret open(const Owner& owner, std::string_view keyId, std::string_view sealed)
         bytea* plain = pg::guarded([&] {
             bytea* closed = toVarlena(sealed);
             bytea* keyText = toVarlena(phrase.view());
-            Datum const result = OidFunctionCall2(pgcryptoFunction("pgp_sym_decrypt_bytea", 2),
+            Datum const result = OidFunctionCall2(cachedFunction(decryptFunction, "pgp_sym_decrypt_bytea", 2),
                                                   PointerGetDatum(closed), PointerGetDatum(keyText));
             wipe(keyText);
             return DatumGetByteaPP(result);
