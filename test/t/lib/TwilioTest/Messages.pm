@@ -88,7 +88,7 @@ sub handle_webhook
 		content_type => $request->{headers}{'content-type'} // '',
 		method => $request->{method},
 		%change);
-	utf8::encode($part{body}) if utf8::is_utf8($part{body});
+	utf8::downgrade($part{body}, 1) or utf8::encode($part{body});
 	my $bytes = "'\\x" . unpack('H*', $part{body}) . "'";
 	return run_sql($node, "SELECT twilio_handle_webhook(" . join(', ', quote($part{url}), $bytes, map { quote($part{$_}) } qw(signature content_type method)) . ')',
 		role => 'twilio_webhook');

@@ -1,0 +1,183 @@
+# Webhooks, signed by Twilio's official SDK: what is signed is believed, whatever the order in which it
+# comes; of anything else no row is written.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, conf => "twilio.webhook_url = '" . webhook_url() . "'\ntwilio.request_timeout = 60s\n");
+wait_for_worker($node, 'postgres');
+enable_sending($node, $standin, $_) for 1 .. 3;
+
+sub signed { my (%order) = @_; return $standin->control(POST => 'callback', { account => account_sid(1), url => webhook_url(), %order }) }
+sub rows
+{
+	return $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM twilio_messages), (SELECT count(*) FROM twilio_message_events),
+		(SELECT count(*) FROM twilio_opt_outs), (SELECT count(*) FROM twilio_audit_log), (SELECT count(*) FROM twilio_private.outbox)');
+}
+sub sent_message
+{
+	my ($n, $body) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $id = send_sms($node, $n, body => $body);
+	my $sid = wait_until { message($node, $id, 'sid') } 10, "$body: a message is sent";
+	return ($id, $sid);
+}
+
+# ---- signatures ---------------------------------------------------------------------------------
+
+my %base = (AccountSid => account_sid(1), MessageSid => 'SM' . '1' x 32, From => '+12025550150', To => number_of(1), NumMedia => '0');
+my @corpus = (
+	[ 'plain text', params => { %base, Body => 'Hello' } ],
+	[ 'an empty value', params => { %base, Body => '', Empty => '' } ],
+	[ 'UTF-8', params => { %base, Body => 'Grüße 😀 你好' } ],
+	[ 'punctuation', params => { %base, Body => q{'@:;,/?!*()~-_. +&=%"<>#[]{}|\^`} } ],
+	[ 'a plus and a space', params => { %base, Body => '1 + 1 = 2' } ],
+	[ 'lines', params => { %base, Body => "one\r\ntwo\n" } ],
+	[ 'a repeated name', params => [ (map { [ $_ => $base{$_} ] } sort keys %base), [ Body => 'b' ], [ Again => '2' ], [ Again => '1' ], [ Again => '2' ] ] ],
+	[ 'unknown parameters', params => { %base, Body => 'x', Zukunft => 'ja', 'with space' => 'y', 'ö' => 'z' } ],
+	[ 'names that sort by case', params => { %base, Body => 'x', b => '1', B => '2', a => '3', A => '4' } ],
+	[ 'a long text', params => { %base, Body => 'x' x 1600 } ],
+	[ 'a query', url => webhook_url() . '?a=1&b=zwei%20drei', params => { %base, Body => 'x' } ],
+	[ 'a path below', url => webhook_url() . '/sms', params => { %base, Body => 'x' } ],
+	[ 'a port', url => 'https://crm.example.com:443/twilio/webhook', params => { %base, Body => 'x' } ],
+	[ 'GET', method => 'GET', params => { %base, Body => 'über + mehr' } ],
+	[ 'JSON', json => '{"account_sid":"' . account_sid(1) . '","x":"ü"}' ]);
+for my $case (@corpus)
+{
+	my ($name, %order) = @$case;
+	my $request = signed(%order);
+	my $done = handle_webhook($node, $request);
+	ok($done->{ok}, "signed and believed: $name") or diag($done->{error});
+}
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE direction = 'inbound'"), '1', 'the same MessageSid makes one row');
+is($node->safe_psql('postgres', "SELECT body FROM twilio_messages WHERE direction = 'inbound'"), 'Hello', '... with what came first');
+
+my $request = signed(params => { %base, MessageSid => 'SM' . '2' x 32, Body => 'signed' });
+my $before = rows();
+my %changed = (
+	'another body' => { body => $request->{body} =~ s/signed/forged/r },
+	'one byte more' => { body => $request->{body} . 'x' },
+	'one parameter more' => { body => $request->{body} . '&X=1' },
+	'one byte less' => { body => substr($request->{body}, 0, -1) },
+	'another case' => { body => $request->{body} =~ s/signed/Signed/r },
+	'another host' => { url => $request->{url} =~ s/crm/crn/r },
+	'another path' => { url => $request->{url} . '/' },
+	'another query' => { url => $request->{url} . '?x' },
+	'another scheme' => { url => $request->{url} =~ s/https/http/r },
+	'no signature' => { signature => undef },
+	'an empty signature' => { signature => '' },
+	'a longer signature' => { signature => $request->{headers}{'x-twilio-signature'} . '=' },
+	'a shorter signature' => { signature => substr($request->{headers}{'x-twilio-signature'}, 0, -1) },
+	'another case of the signature' => { signature => lc $request->{headers}{'x-twilio-signature'} },
+	'another method' => { method => 'GET' },
+	'another type' => { content_type => 'application/json' });
+for my $name (sort keys %changed)
+{
+	is(handle_webhook($node, $request, %{ $changed{$name} })->{state}, 'PT403', "refused: $name");
+}
+# Each byte of the body, one after the other: in one call, as it is many.
+my $bytes = unpack 'H*', $request->{body};
+my $wrong = $node->safe_psql('postgres', sprintf(<<'END', $bytes, $bytes, quote($request->{url}), quote($request->{headers}{'x-twilio-signature'})));
+CREATE FUNCTION taken(url text, body bytea, signature text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN PERFORM twilio_handle_webhook(url, body, signature); RETURN true; EXCEPTION WHEN SQLSTATE 'PT403' THEN RETURN false; END $$;
+SELECT count(*) FROM generate_series(0, length('\x%s'::bytea) - 1) n, LATERAL (SELECT set_byte('\x%s'::bytea, n, 1)) c (body) WHERE taken(%s, c.body, %s);
+END
+is($wrong, '0', 'refused: any byte of the body changed');
+is(rows(), $before, '... and not a row is written');
+ok(handle_webhook($node, $request)->{ok}, 'unchanged it is believed');
+
+# ---- who ----------------------------------------------------------------------------------------
+
+my ($id, $sid) = sent_message(2, 'message of B');
+$before = rows();
+my %said = (AccountSid => account_sid(1), MessageSid => $sid, MessageStatus => 'failed', ErrorCode => '30001');
+is(handle_webhook($node, signed(url => webhook_url() . "?m=$id", params => \%said))->{state}, 'PT403', "A's valid signature on B's message is refused");
+is(handle_webhook($node, signed(params => \%said))->{state}, 'PT403', '... by its SID as well');
+$said{AccountSid} = account_sid(2);
+is(handle_webhook($node, signed(url => webhook_url() . "?m=$id", params => \%said))->{state}, 'PT403', "... and with B's account named");
+is(handle_webhook($node, signed(account => account_sid(2), token => token(1), params => \%said))->{state}, 'PT403', "... and signed with A's token");
+is(rows(), $before, '... without a row');
+is(message($node, $id), 'queued', '... and the message is as it was');
+my $unsigned = run_sql($node, "DO \$\$ BEGIN FOR i IN 1..10000 LOOP BEGIN
+	PERFORM twilio_handle_webhook('" . webhook_url() . "', convert_to('AccountSid=" . account_sid(1) . "&MessageSid=SM' || i || '&From=%2B1&To=%2B2&Body=x', 'UTF8'), 'AAAAAAAAAAAAAAAAAAAAAAAAAAA=');
+	RAISE 'accepted'; EXCEPTION WHEN SQLSTATE 'PT403' THEN NULL; END; END LOOP; END \$\$", timeout => 120);
+ok($unsigned->{ok}, '10,000 requests with a wrong signature are refused') or diag($unsigned->{error});
+is(rows(), $before, '... without a row');
+my $refusals = () = slurp_file($node->logfile) =~ /webhook refused: /g;
+cmp_ok($refusals, '<', 100, '... and with few lines in the log');
+is(run_sql($node, "SELECT twilio_handle_webhook('x', '', 'x')", role => 'twilio_user', user => user_id(1))->{state}, '42501', 'a tenant may not call it');
+
+# ---- statuses in any order ----------------------------------------------------------------------
+
+my @orders = ([qw(queued sent delivered)], [qw(queued delivered sent)], [qw(sent queued delivered)], [qw(sent delivered queued)], [qw(delivered queued sent)], [qw(delivered sent queued)]);
+for my $order (@orders)
+{
+	my ($id, $sid) = sent_message(1, "order @$order");
+	for (@$order, reverse @$order) { ok(callback($node, $standin, 1, $sid, $_)->{ok}, "$_ is taken") }
+	is(message($node, $id, 'status, sent_at IS NOT NULL, delivered_at IS NOT NULL'), 'delivered|t|t', "... and it is delivered in the end");
+	is($node->safe_psql('postgres', "SELECT string_agg(status, ' ' ORDER BY status) FROM twilio_message_events WHERE message_id = '$id'"), 'delivered pending queued sent',
+		'... with one event for each');
+}
+($id, $sid) = sent_message(1, 'errors');
+callback($node, $standin, 1, $sid, 'undelivered', error_code => 30003);
+callback($node, $standin, 1, $sid, 'undelivered', error_code => 30005);
+callback($node, $standin, 1, $sid, 'sent');
+is(message($node, $id, 'status, error_code'), 'undelivered|30003', 'the first error is kept');
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_message_events WHERE message_id = '$id' AND status = 'undelivered'"), '2', '... and each has its event');
+($id, $sid) = sent_message(1, 'future');
+ok(callback($node, $standin, 1, $sid, 'teleported')->{ok}, 'a status that Twilio may invent is taken');
+is(message($node, $id), 'teleported', '... as it is');
+
+($id, $sid) = sent_message(1, 'at once');
+my $delivered = signed(message => $sid, status => 'delivered', url => undef);
+my $call = "SELECT twilio_handle_webhook('$delivered->{url}', convert_to('$delivered->{body}', 'UTF8'), '$delivered->{headers}{'x-twilio-signature'}')";
+my @sessions = map { connect_session($node, role => 'twilio_webhook') } 1 .. 8;
+for (1 .. 5) { $_->send($call) for @sessions; $_->result for @sessions }
+is(join('', map { $_->error } @sessions), '', 'the same callback forty times, eight at a time, is taken');
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_message_events WHERE message_id = '$id' AND status = 'delivered'"), '1', '... with one event');
+$_->quit for @sessions;
+
+# ---- before our own result ----------------------------------------------------------------------
+
+$standin->behave('delay', match => { body => 'slow' }, ms => 3000);
+$id = send_sms($node, 1, body => 'slow');
+my $posted = wait_until { $standin->ledger(method => 'POST', body => 'slow')->[0] } 10, 'Twilio has taken a message and has not answered yet';
+my $done = callback($node, $standin, 1, $posted->{sid}, 'delivered');
+ok($done->{ok}, '... the callback comes before the answer');
+cmp_ok($done->{seconds}, '<', 1, '... and is answered within a second');
+is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... and linked');
+wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE kind = 'message'") == 0 } 10, '... when the answer comes';
+is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... it does not lower the status');
+
+# ---- tokens -------------------------------------------------------------------------------------
+
+($id, $sid) = sent_message(3, 'rotation');
+my $new = 'e' x 32;
+$standin->change(account_sid(3), token => $new);
+as_user($node, 3, "UPDATE twilio_settings SET auth_token = '$new'; SELECT verified FROM twilio_verify()");
+ok(callback($node, $standin, 3, $sid, 'sent', token => token(3))->{ok}, 'after a new token, callbacks signed with the old one are believed');
+ok(callback($node, $standin, 3, $sid, 'delivered', token => $new)->{ok}, '... and those signed with the new one');
+$node->safe_psql('postgres', "UPDATE twilio_private.credential SET previous_until = now() WHERE user_id = '" . user_id(3) . "'");
+is(callback($node, $standin, 3, $sid, 'delivered', token => token(3))->{state}, 'PT403', '... the old one only for twilio.token_grace');
+as_user($node, 3, 'UPDATE twilio_settings SET is_active = false');
+is(callback($node, $standin, 3, $sid, 'delivered', token => $new)->{state}, 'PT403', 'an account that is switched off gets none');
+
+# ---- received -----------------------------------------------------------------------------------
+
+sub inbound { my (%order) = @_; return $standin->control(POST => 'inbound', { account => account_sid(1), from => '+12025550160', to => number_of(1), url => webhook_url(), %order }) }
+$request = inbound(body => 'Hallo 😀', media => 2);
+is(handle_webhook($node, $request)->{out}, '<Response/>', 'a received message is answered with an empty response') for 1 .. 2;
+is($node->safe_psql('postgres', "SELECT direction, from_number, to_number, body, status, num_media, cardinality(media_urls) FROM twilio_messages WHERE sid = '$request->{sid}'"),
+	'inbound|+12025550160|' . number_of(1) . '|Hallo 😀|received|2|2', '... and is one row, although it came twice') ;
+as_user($node, 1, q{UPDATE twilio_settings SET auto_reply = 'We <answer> & soon'});
+is(handle_webhook($node, inbound(body => 'Hi'))->{out}, '<Response><Message>We &lt;answer&gt; &amp; soon</Message></Response>', 'the automatic reply is TwiML');
+is(handle_webhook($node, inbound(body => 'stop'))->{out}, '<Response/>', '... which STOP does not get');
+
+TwilioTest::finish();
