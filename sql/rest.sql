@@ -10,8 +10,14 @@ CREATE FUNCTION @extschema@.twilio_get_settings() RETURNS @extschema@.twilio_set
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    settings @extschema@.twilio_settings;
 BEGIN
-    RETURN twilio_private.require_settings(twilio_private.require_user());
+    SELECT * INTO settings FROM @extschema@.twilio_settings s WHERE s.user_id = @extschema@.twilio_current_user_id();
+    IF NOT FOUND THEN
+        settings := twilio_private.require_settings(twilio_private.require_user());
+    END IF;
+    RETURN settings;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_get_settings() IS
