@@ -116,7 +116,7 @@ BEGIN
     NEW.former_sids := NULL;
     NEW.price := NULL;
     NEW.price_unit := NULL;
-    NEW.created_at := now();
+    NEW.created_at := clock_timestamp();
     NEW.updated_at := NEW.created_at;
     NEW.expires_at := coalesce(NEW.expires_at, greatest(NEW.send_at, NEW.created_at) + current_setting('twilio.message_ttl')::interval);
     NEW.submitted_at := NULL;

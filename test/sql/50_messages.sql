@@ -29,7 +29,7 @@ SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "nobody";
 
 -- one call, one row, one order, one event
 SET twilio.user_id = :'alice';
-SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, expires_at - created_at AS ttl
+SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, date_trunc('second', expires_at - created_at) AS ttl
 FROM twilio_send_sms('+15005550009', 'hello');
 SELECT kind, state, attempts, reason FROM twilio_queue;
 SELECT status, source FROM twilio_message_events;
@@ -37,7 +37,7 @@ SELECT status, source FROM twilio_message_events;
 -- what the user does not decide is ignored; bulk is one statement
 INSERT INTO twilio_messages (to_number, body, id, direction, status, sid, price, created_at, num_segments, error_code)
 VALUES ('+15005550009', 'hello', :'alice', 'inbound', 'delivered', 'SM' || repeat('0', 32), -1, '2000-01-01', 99, 1)
-RETURNING id = user_id AS "own id", direction, status, sid, price, created_at = now() AS "created now", num_segments, error_code;
+RETURNING id = user_id AS "own id", direction, status, sid, price, created_at >= now() AS "created now", num_segments, error_code;
 INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || i, 'bulk ' || i FROM generate_series(1000, 1999) i;
 SELECT count(*), count(DISTINCT message_id) FROM twilio_queue WHERE kind = 'message';
 
