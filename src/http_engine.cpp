@@ -6,7 +6,8 @@
 #include "http_engine.hpp"
 
 #include <algorithm>
-#include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <new>
 #include <unordered_map>
@@ -17,6 +18,7 @@
 
 #include "clock.hpp"
 #include "http_transfer.hpp"
+#include "signals_blocked.hpp"
 #include "socket_watch.hpp"
 #include "wiped_memory.hpp"
 
@@ -30,32 +32,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr long streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
+constexpr std::size_t streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
+// Servers retire an HTTP/2 connection after some number of requests, nginx after 1,000, and refuse what is on its way
+// by then. libcurl does not tell that refusal from a loss, so connections are retired before they are.
+constexpr std::size_t requestsPerConnection = 800;
 constexpr long fewestConnections = 16;
 constexpr long descriptorsForOthers = 100;
 
-struct ShareCleanup {
-    void operator()(CURLSH* share) const noexcept { curl_share_cleanup(share); }
-};
 struct MultiCleanup {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
-};
-
-// curl may start resolver threads. They inherit the signal mask, and no signal may be delivered to them.
-class SignalsBlocked {
-public:
-    SignalsBlocked()
-    {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    sigset_t before_{};
 };
 
 // Half of the descriptors at most: the owner has files and sockets of its own.
@@ -90,7 +75,8 @@ private:
     static int onSocket(CURL*, curl_socket_t socket, int what, void* self, void* known) noexcept;
     static int onTimer(CURLM*, long timeout, void* self) noexcept;
 
-    void makeConnectionCache();
+    void retireConnections();
+    bool areConnectionsWornOut() const;
     Owned takeIdle();
     void release(Owned transfer);
     void refuse(std::uint64_t id, const char* why);
@@ -107,7 +93,9 @@ private:
     std::deque<Reply> finished_;
     std::unique_ptr<CURLM, MultiCleanup> multi_;
     // The kept connections, apart from the multi handle, which keeps the parsed certificates: those are dear.
-    std::unique_ptr<CURLSH, ShareCleanup> connections_;
+    Connections connections_;
+    std::size_t startedOnConnections_ = 0;
+    std::size_t mostInFlight_ = 0;
     std::vector<Owned> idle_;
     std::unordered_map<std::uint64_t, Owned> inFlight_;
 };
@@ -122,18 +110,24 @@ HttpEngine::Impl::Impl(Options options) : options_(std::move(options)), multi_(c
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, onTimer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, this);
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, streamsPerConnection);
+    curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, static_cast<long>(streamsPerConnection));
     curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, mostConnections());
-    makeConnectionCache();
+    retireConnections();
 }
 
-void HttpEngine::Impl::makeConnectionCache()
+// From now on requests go over new connections. The old ones close when their last request is done.
+void HttpEngine::Impl::retireConnections()
 {
-    connections_.reset();
-    connections_.reset(curl_share_init());
-    if (connections_ == nullptr ||
-        curl_share_setopt(connections_.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK)
-        throw std::bad_alloc();
+    connections_ = makeConnections();
+    startedOnConnections_ = mostInFlight_ = 0;
+    for (const Owned& transfer : idle_)
+        transfer->leaveConnections();
+}
+
+// Only while all fit on one connection: a change costs more the more requests wait for the new one.
+bool HttpEngine::Impl::areConnectionsWornOut() const
+{
+    return speaksHttp2_ && startedOnConnections_ >= requestsPerConnection && mostInFlight_ <= streamsPerConnection;
 }
 
 HttpEngine::Impl::~Impl()
@@ -154,6 +148,7 @@ void HttpEngine::Impl::configure(Options options)
     options_ = std::move(options);
     generation_++;
     speaksHttp2_ = true;
+    retireConnections();
 }
 
 HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
@@ -166,13 +161,15 @@ HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
         idle_.pop_back();
     }
     if (transfer->generation() != generation_)
-        transfer->configure(options_, generation_, connections_.get(), sockets_);
+        transfer->configure(options_, generation_, sockets_);
     return transfer;
 }
 
 void HttpEngine::Impl::release(Owned transfer)
 {
     transfer->clear();
+    if (!transfer->isOn(connections_))
+        transfer->leaveConnections();
     idle_.push_back(std::move(transfer));
 }
 
@@ -186,10 +183,12 @@ void HttpEngine::Impl::refuse(std::uint64_t id, const char* why)
 
 void HttpEngine::Impl::start(Request&& request)
 {
+    if (areConnectionsWornOut())
+        retireConnections();
     const std::uint64_t id = request.id;
     Owned transfer = takeIdle();
     // On HTTP/2 a request waits for the connection that is being made and shares it. Where there is none, nobody waits.
-    if (!transfer->prepare(std::move(request), options_, speaksHttp2_)) {
+    if (!transfer->prepare(std::move(request), options_, connections_, speaksHttp2_)) {
         release(std::move(transfer));
         return refuse(id, "the request is malformed");
     }
@@ -199,8 +198,10 @@ void HttpEngine::Impl::start(Request&& request)
     if (curl_multi_add_handle(multi_.get(), place->second->easy()) != CURLM_OK) {
         release(std::move(place->second));
         inFlight_.erase(place);
-        refuse(id, "curl did not take the request");
+        return refuse(id, "curl did not take the request");
     }
+    startedOnConnections_++;
+    mostInFlight_ = std::max(mostInFlight_, inFlight_.size());
 }
 
 void HttpEngine::Impl::cancel(std::uint64_t id)
@@ -268,11 +269,13 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
     if (result == CURLE_OK) {
         speaksHttp2_ = transfer.wasHttp2();
         if (speaksHttp2_)
-            sockets_.leaveToCurl(transfer.socket());
+            sockets_.tolerate(transfer.socket());
     }
     curl_multi_remove_handle(multi_.get(), transfer.easy());
     auto node = inFlight_.extract(transfer.id());
-    release(std::move(node.mapped()));
+    // After a failure the handle remembers that it tried again, and would give up sooner the next time.
+    if (result == CURLE_OK)
+        release(std::move(node.mapped()));
 }
 
 std::optional<Reply> HttpEngine::Impl::next()
@@ -298,8 +301,7 @@ void HttpEngine::Impl::forget()
     const SignalsBlocked blocked;
     idle_.clear();
     idle_.shrink_to_fit();
-    if (inFlight_.empty())
-        makeConnectionCache();
+    retireConnections();
     wipeFreedMemory();
     wipeUnusedStack();
 }

@@ -58,7 +58,7 @@ public:
     HttpEngine(const HttpEngine&) = delete;
     HttpEngine& operator=(const HttpEngine&) = delete;
 
-    // Holds for requests started from now on. Connections to another place or with another CA are not reused.
+    // Holds for requests started from now on, over new connections. Those in flight end as they began.
     void configure(Options options);
 
     // Never fails by itself: what cannot even start comes back as a reply (unreachable).

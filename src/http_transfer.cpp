@@ -100,6 +100,15 @@ void wipe(std::string& text) noexcept
 
 } // namespace
 
+Connections makeConnections()
+{
+    Connections connections(curl_share_init(), [](CURLSH* share) { curl_share_cleanup(share); });
+    if (connections == nullptr ||
+        curl_share_setopt(connections.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK)
+        throw std::bad_alloc();
+    return connections;
+}
+
 Transfer::Transfer() : easy_(curl_easy_init())
 {
     if (easy_ == nullptr)
@@ -113,7 +122,7 @@ Transfer* Transfer::of(CURL* easy)
     return reinterpret_cast<Transfer*>(self);
 }
 
-void Transfer::configure(const Options& options, std::uint64_t generation, CURLSH* connections, SocketWatch& sockets)
+void Transfer::configure(const Options& options, std::uint64_t generation, SocketWatch& sockets)
 {
     CURL* const easy = easy_.get();
     curl_easy_reset(easy);
@@ -130,7 +139,6 @@ void Transfer::configure(const Options& options, std::uint64_t generation, CURLS
     set(easy, CURLOPT_OPENSOCKETDATA, &sockets);
     set(easy, CURLOPT_CLOSESOCKETFUNCTION, onCloseSocket);
     set(easy, CURLOPT_CLOSESOCKETDATA, &sockets);
-    set(easy, CURLOPT_SHARE, connections);
 
     set(easy, CURLOPT_PROTOCOLS_STR, "https");
     set(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -165,9 +173,14 @@ void Transfer::configure(const Options& options, std::uint64_t generation, CURLS
     generation_ = generation;
 }
 
-bool Transfer::prepare(Request&& request, const Options& options, bool waitForConnection)
+bool Transfer::prepare(Request&& request, const Options& options, const Connections& connections,
+                       bool waitForConnection)
 {
     CURL* const easy = easy_.get();
+    if (!isOn(connections)) {
+        set(easy, CURLOPT_SHARE, connections.get());
+        connections_ = connections;
+    }
     id_ = request.id;
     timesIssued_ = 0;
     isTooLarge_ = false;
@@ -347,6 +360,12 @@ Reply Transfer::makeReply(Transport transport, std::string error)
             reply.retryAfter = std::chrono::seconds(seconds);
     }
     return reply;
+}
+
+void Transfer::leaveConnections() noexcept
+{
+    curl_easy_setopt(easy_.get(), CURLOPT_SHARE, nullptr);
+    connections_.reset();
 }
 
 void Transfer::clear() noexcept

@@ -22,6 +22,10 @@ struct ListCleanup {
     void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
 };
 
+// Kept connections that transfers share, open as long as one of them may use them.
+using Connections = std::shared_ptr<CURLSH>;
+Connections makeConnections();
+
 class Transfer {
 public:
     Transfer();
@@ -30,15 +34,18 @@ public:
     ~Transfer() { clear(); }
 
     // What all requests share. Throws std::bad_alloc.
-    void configure(const Options& options, std::uint64_t generation, CURLSH* connections, SocketWatch& sockets);
+    void configure(const Options& options, std::uint64_t generation, SocketWatch& sockets);
     std::uint64_t generation() const { return generation_; } // of the options it was configured with
 
     // What this request is. False: curl does not take it, see failure().
-    bool prepare(Request&& request, const Options& options, bool waitForConnection);
+    bool prepare(Request&& request, const Options& options, const Connections& connections, bool waitForConnection);
 
     // The reply, after curl is done with the handle or has let go of it. Leaves the transfer ready for clear().
     Reply finish(CURLcode result);
     Reply cancel();
+
+    bool isOn(const Connections& connections) const { return connections_ == connections; }
+    void leaveConnections() noexcept;
 
     // Wipes what the request left.
     void clear() noexcept;
@@ -70,6 +77,7 @@ private:
     Transport transportOf(CURLcode result) const;
     Reply makeReply(Transport transport, std::string error);
 
+    Connections connections_; // outlives the handle
     std::unique_ptr<CURL, EasyCleanup> easy_;
     std::unique_ptr<curl_slist, ListCleanup> connectTo_;
     std::uint64_t generation_ = 0;

@@ -51,7 +51,7 @@ int SocketWatch::open(int family, int type, int protocol) noexcept
     if (socket < 0)
         return -1;
     try {
-        own_.insert(socket);
+        own_.emplace(socket, false);
     } catch (const std::bad_alloc&) {
         ::close(socket);
         return -1;
@@ -67,18 +67,27 @@ void SocketWatch::close(int socket) noexcept
 
 bool SocketWatch::watch(int socket, bool forReading, bool forWriting) noexcept
 {
+    if (const auto own = own_.find(socket); own != own_.end())
+        own->second = false;
     return control(epoll_, socket, (forReading ? EPOLLIN : 0u) | (forWriting ? EPOLLOUT : 0u), 0);
 }
 
 void SocketWatch::rest(int socket) noexcept
 {
-    if (own_.contains(socket))
-        control(epoll_, socket, EPOLLIN | EPOLLRDHUP, resting);
-    else
-        leaveToCurl(socket);
+    const auto own = own_.find(socket);
+    if (own == own_.end())
+        return forget(socket);
+    own->second = true;
+    control(epoll_, socket, EPOLLIN | EPOLLRDHUP, resting);
 }
 
-void SocketWatch::leaveToCurl(int socket) noexcept
+void SocketWatch::tolerate(int socket) noexcept
+{
+    if (const auto own = own_.find(socket); own != own_.end() && own->second)
+        forget(socket);
+}
+
+void SocketWatch::forget(int socket) const noexcept
 {
     ::epoll_ctl(epoll_, EPOLL_CTL_DEL, socket, nullptr);
 }
@@ -95,7 +104,7 @@ const std::vector<SocketWatch::Event>& SocketWatch::look()
             events_.push_back({socket, (event.events & EPOLLIN) != 0, (event.events & EPOLLOUT) != 0,
                                (event.events & (EPOLLERR | EPOLLHUP)) != 0});
         } else {
-            leaveToCurl(socket);
+            forget(socket);
             hangUp(socket);
         }
     }

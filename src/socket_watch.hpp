@@ -8,7 +8,7 @@
 // connection ends it at once; curl then finds it dead and takes another.
 #pragma once
 
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include <sys/socket.h>
@@ -40,17 +40,19 @@ public:
     // No request uses it any more.
     void rest(int socket) noexcept;
 
-    // curl looks after idle connections of HTTP/2 itself, where the other side may well have something to say.
-    void leaveToCurl(int socket) noexcept;
+    // A resting connection of HTTP/2 is not ended when it moves: there the other side may well have something to say,
+    // and curl looks before it uses it again.
+    void tolerate(int socket) noexcept;
 
     // What has happened, without waiting. Ends idle connections that moved.
     const std::vector<Event>& look();
 
 private:
+    void forget(int socket) const noexcept;
     static void hangUp(int socket) noexcept;
 
     int epoll_;
-    std::unordered_set<int> own_;
+    std::unordered_map<int, bool> own_; // whether it rests
     std::vector<Event> events_;
 };
 

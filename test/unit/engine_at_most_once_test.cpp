@@ -142,14 +142,3 @@ TEST_F(EngineTest, aStreamResetByTheServerIsNotRepeated)
         EXPECT_EQ(ask(engine, post(3)).status, 201);
     }
 }
-
-TEST_F(EngineTest, manyStreamsShareAConnection)
-{
-    auto& server = serve([](const Received&) { return respond(201); }, true);
-    HttpEngine engine(options());
-    for (std::uint64_t id = 1; id <= 80; id++)
-        engine.start(post(id));
-    for (int i = 0; i < 80; i++)
-        EXPECT_EQ(wait(engine).status, 201);
-    EXPECT_EQ(server.connections(), 1);
-}

@@ -1,0 +1,71 @@
+// Many requests on one connection.
+#include <map>
+
+#include "engine_fixture.hpp"
+
+using namespace std::chrono_literals;
+using namespace twilio;
+using namespace twilio::test;
+
+TEST_F(EngineTest, manyStreamsShareAConnection)
+{
+    auto& server = serve([](const Received&) { return respond(201); }, true);
+    HttpEngine engine(options());
+    for (std::uint64_t id = 1; id <= 80; id++)
+        engine.start(post(id));
+    for (int i = 0; i < 80; i++)
+        EXPECT_EQ(wait(engine).status, 201);
+    EXPECT_EQ(server.connections(), 1);
+}
+
+TEST_F(EngineTest, hearsSlowStreamsAfterQuickOnes)
+{
+    auto& server = serve(
+        [](const Received&) {
+            Answer answer = respond(201);
+            answer.delay = 10ms;
+            return answer;
+        },
+        true);
+    HttpEngine engine(options());
+    const TimePoint begin = Clock::now();
+    for (std::uint64_t id = 1; id <= 50; id++)
+        engine.start(post(id));
+    for (int i = 0; i < 50; i++)
+        EXPECT_EQ(wait(engine).status, 201);
+    EXPECT_LT(Clock::now() - begin, 4s);
+    EXPECT_EQ(server.connections(), 1);
+}
+
+// nginx retires a connection after 1,000 requests, and what it refuses then looks like a loss.
+TEST_F(EngineTest, retiresAConnectionBeforeTheServerDoes)
+{
+    auto& server = serve([](const Received&) { return respond(201); }, true);
+    HttpEngine engine(options());
+    constexpr std::uint64_t count = 3000;
+    std::uint64_t started = 0;
+    for (std::uint64_t finished = 0; finished < count; finished++) {
+        while (started < count && engine.inFlight() < 20)
+            engine.start(post(++started));
+        ASSERT_EQ(wait(engine).status, 201);
+    }
+    std::map<int, int> requests;
+    for (const Received& request : server.received())
+        EXPECT_LT(++requests[request.connection], 900);
+    EXPECT_EQ(server.received().size(), count);
+    EXPECT_LE(server.connections(), 5);
+}
+
+TEST_F(EngineTest, anIdleConnectionOutlivesWhatTheServerSaysOnIt)
+{
+    auto& server = serve([](const Received&) { return respond(201); }, true);
+    HttpEngine engine(options());
+    for (std::uint64_t id = 1; id <= 10; id++) {
+        ASSERT_EQ(ask(engine, post(id)).status, 201);
+        for (int i = 0; i < 5; i++) {
+            std::this_thread::sleep_for(1ms);
+            engine.pump();
+        }
+    }
+    EXPECT_EQ(server.connections(), 1);
+}
