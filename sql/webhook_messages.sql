@@ -17,62 +17,64 @@ BEGIN
     END IF;
     PERFORM twilio_private.end_doubt(adopt_sid.user_id, message_id);
     PERFORM twilio_private.order_reread(adopt_sid.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'));
+    UPDATE @extschema@.twilio_messages m
+    SET sid = adopt_sid.sid, status = 'accepted', error_code = NULL, error_message = NULL, updated_at = clock_timestamp()
+    WHERE m.user_id = adopt_sid.user_id AND m.id = message_id AND m.sid IS NULL;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) IS
-    'What follows when a callback is the first to bring the SID of a message.';
+    'Gives a message the SID that a callback is the first to bring, and ends the doubt about it.';
 REVOKE ALL ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) FROM PUBLIC;
 
--- Returns false where the message is none of the owners'. Callbacks come late, twice and in any order.
+-- Returns false where the message is none of the owners'. Callbacks come late, twice and in any order; what is usual,
+-- the next status of a message whose SID is known, takes one UPDATE and one INSERT.
 CREATE FUNCTION twilio_private.apply_callback(owners uuid[], message_id uuid, said jsonb) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    said_sid CONSTANT text := coalesce(said ->> 'MessageSid', said ->> 'SmsSid');
-    said_status CONSTANT text := left(lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus'))), 64);
+    said_sid CONSTANT text := coalesce(said ->> 'MessageSid', said ->> 'SmsSid', '');
+    said_status CONSTANT text := left(lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', ''))), 64);
     said_code CONSTANT int := nullif(twilio_private.whole(said ->> 'ErrorCode'), 0);
     message record;
-    current boolean;
+    nothing text;
 BEGIN
-    IF message_id IS NOT NULL THEN
-        SELECT m.user_id, m.id, m.direction, m.to_number, m.sid, m.status, m.error_code, m.former_sids INTO message
-        FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.id = message_id;
-    ELSE
-        SELECT m.user_id, m.id, m.direction, m.to_number, m.sid, m.status, m.error_code, m.former_sids INTO message
-        FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.sid = said_sid;
+    IF message_id IS NULL THEN
+        message_id := (SELECT m.id FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.sid = said_sid LIMIT 1);
     END IF;
-    IF message.id IS NULL THEN
-        RETURN false;
-    END IF;
-    IF message.direction = 'inbound' OR coalesce(octet_length(said_sid), 0) <> 34 OR coalesce(said_status, '') = '' THEN
-        RETURN true;
-    END IF;
-    current := coalesce(message.sid = said_sid, said_sid <> ALL (coalesce(message.former_sids, '{}')));
-
-    IF current AND (message.sid IS NULL OR twilio_private.status_rank(said_status) > twilio_private.status_rank(message.status)
-                    OR (message.error_code IS NULL AND said_code IS NOT NULL)) THEN
-        IF message.sid IS NULL THEN
-            PERFORM twilio_private.adopt_sid(message.user_id, message.id, said_sid);
-        END IF;
+    LOOP
         UPDATE @extschema@.twilio_messages m
-        SET sid = said_sid,
-            status = CASE WHEN m.sid IS NULL OR twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
-                          THEN said_status ELSE m.status END,
-            error_code = CASE WHEN m.sid IS NULL THEN said_code ELSE coalesce(m.error_code, said_code) END,
-            error_message = CASE WHEN m.sid IS NOT NULL AND m.error_code IS NOT NULL THEN m.error_message
-                                 ELSE left(nullif(said ->> 'ErrorMessage', ''), 1000) END,
+        SET status = CASE WHEN twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status) THEN said_status ELSE m.status END,
+            error_code = coalesce(m.error_code, said_code),
+            error_message = CASE WHEN m.error_code IS NULL THEN left(nullif(said ->> 'ErrorMessage', ''), 1000) ELSE m.error_message END,
             from_number = coalesce(m.from_number, nullif(said ->> 'From', '')),
             sent_at = CASE WHEN said_status IN ('sent', 'delivered', 'undelivered', 'read') THEN coalesce(m.sent_at, clock_timestamp())
                            ELSE m.sent_at END,
             delivered_at = CASE WHEN said_status IN ('delivered', 'read') THEN coalesce(m.delivered_at, clock_timestamp())
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
-        WHERE m.user_id = message.user_id AND m.id = message.id AND (m.sid IS NULL OR m.sid = said_sid)
-        RETURNING m.status INTO message.status;
-        PERFORM pg_notify('twilio', twilio_private.notice(message.user_id, message.id, message.status));
-    END IF;
+        WHERE m.user_id = ANY (owners) AND m.id = message_id AND m.sid = said_sid AND m.direction = 'outbound'
+          AND (twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status) OR (m.error_code IS NULL AND said_code IS NOT NULL))
+        RETURNING m.user_id, m.id, m.direction, m.to_number, m.sid, m.status INTO message;
+        IF FOUND THEN
+            nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, message.status));
+            EXIT;
+        END IF;
+
+        SELECT m.user_id, m.id, m.direction, m.to_number, m.sid, m.status, m.former_sids INTO message
+        FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.id = message_id LIMIT 1;
+        IF message.id IS NULL THEN
+            RETURN false;
+        ELSIF message.direction = 'inbound' OR octet_length(said_sid) <> 34 OR said_status = '' THEN
+            RETURN true;
+        END IF;
+        -- Else it is late or repeated, or about an attempt before: an event, no more.
+        EXIT WHEN message.sid IS NOT NULL OR said_sid = ANY (message.former_sids);
+        PERFORM twilio_private.adopt_sid(message.user_id, message.id, said_sid);
+        nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, said_status));
+    END LOOP;
+
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source, raw)
     VALUES (message.user_id, message.id, said_status, said_code, 'callback', said)
     ON CONFLICT DO NOTHING;

@@ -50,10 +50,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     decoded jsonb;
-    pairs bigint;
+    repeated bigint;
 BEGIN
-    SELECT jsonb_object_agg(d.name, d.value), count(*) INTO decoded, pairs FROM twilio_private.decode_form(form) d;
-    IF pairs > (SELECT count(*) FROM jsonb_object_keys(decoded)) THEN
+    SELECT jsonb_object_agg(d.name, d.value), count(*) - count(DISTINCT d.name COLLATE "C") INTO decoded, repeated
+    FROM twilio_private.decode_form(form) d;
+    IF repeated > 0 THEN
         SELECT jsonb_object_agg(n.name, n.value) INTO decoded
         FROM (SELECT d.name, CASE count(*) WHEN 1 THEN to_jsonb(min(d.value)) ELSE jsonb_agg(d.value ORDER BY d.position) END AS value
               FROM twilio_private.decode_form(form) d GROUP BY d.name) n;
