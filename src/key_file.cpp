@@ -25,7 +25,7 @@ namespace {
 
 using Kind = KeyFileError::Kind;
 
-constexpr std::size_t largestFile = 1 << 20;
+constexpr off_t largestFile = 1 << 20;
 constexpr mode_t closedToOthers = S_IRWXG | S_IRWXO;
 constexpr mode_t openToGroupAtMost = S_IWGRP | S_IXGRP | S_IRWXO;
 
@@ -100,17 +100,22 @@ File openChecked(const std::string& path)
 
 Secret readAll(const std::string& path, const File& file)
 {
-    Secret buffer(largestFile);
+    struct stat status {};
+    if (::fstat(file.descriptor(), &status) != 0)
+        fail(Kind::unreadable, path, std::strerror(errno));
+    if (status.st_size > largestFile)
+        fail(Kind::malformed, path, "it is far too large");
+    Secret buffer(static_cast<std::size_t>(status.st_size));
     std::size_t size = 0;
     while (size < buffer.size()) {
         const ssize_t got = ::read(file.descriptor(), buffer.data() + size, buffer.size() - size);
-        if (got == 0)
-            return Secret(buffer.view().substr(0, size));
         if (got < 0 && errno != EINTR)
             fail(Kind::unreadable, path, std::strerror(errno));
+        if (got == 0)
+            break;
         size += got > 0 ? static_cast<std::size_t>(got) : 0;
     }
-    fail(Kind::malformed, path, "it is far too large");
+    return Secret(buffer.view().substr(0, size));
 }
 
 KeyRing parse(const std::string& path, std::string_view text)

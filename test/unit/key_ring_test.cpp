@@ -170,6 +170,10 @@ TEST_F(KeyFile, tellsWhatIsWrong)
     write("a " + value + "\nb " + value.substr(1) + "\n");
     EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::malformed);
     EXPECT_EQ(kindOf([&] { addKey(path_); }), Kind::malformed);
+    write(std::string((1 << 20) + 1, '\n'));
+    EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::malformed);
+    write("");
+    EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::malformed);
     ::unlink(path_.c_str());
     ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
     EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::unreadable);
