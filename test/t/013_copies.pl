@@ -1,0 +1,110 @@
+# Messages and the other lives of a database: a standby that takes over, a dump that is restored, tokens
+# that do not open. Only one of the copies sends, and it sends each message once.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use File::Copy;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $primary = new_cluster('primary', standin => $standin, streaming => 1, conf => <<'END');
+twilio.request_timeout = 60s
+twilio.reconcile_after = 1s
+twilio.poll_interval = 1h
+END
+wait_for_worker($primary, 'postgres');
+enable_sending($primary, $standin, $_) for 1 .. 4;
+
+sub write_messages
+{
+	my ($node, $n, $prefix, $count) = @_;
+	my $done = as_user($node, $n, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix' || i FROM generate_series(1, $count) i");
+	BAIL_OUT($done->{error}) unless $done->{ok};
+	return;
+}
+sub sent { my ($node, $prefix, $db) = @_; return $node->safe_psql($db // 'postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix%' AND sid IS NOT NULL") }
+
+# ---- tokens that do not open --------------------------------------------------------------------
+
+my @broken = (
+	"sealed = (SELECT sealed FROM twilio_private.credential WHERE user_id = '" . user_id(1) . "')",
+	'sealed = substr(sealed, 1, 30)',
+	"sealed = decode(repeat('a5', 200), 'hex')",
+	"key_id = 'no such key'");
+$primary->safe_psql('postgres', "CREATE TABLE good AS SELECT * FROM twilio_private.credential WHERE user_id = '" . user_id(2) . "'");
+my $way = 0;
+for my $change (@broken)
+{
+	my $name = 'broken ' . ++$way . ' ';
+	$primary->safe_psql('postgres', "UPDATE twilio_private.credential SET $change WHERE user_id = '" . user_id(2) . "'");
+	my $requests = $standin->count(account => account_sid(2));
+	write_messages($primary, 2, $name, 3);
+	write_messages($primary, 1, "beside $name", 20);
+	wait_until { sent($primary, "beside $name") == 20 } 10, "with $change of one tenant, the others go on";
+	is($standin->count(account => account_sid(2)), $requests, '... and nothing is sent for that one');
+	is(sent($primary, $name), 0, '... whose messages wait');
+	$primary->safe_psql('postgres', "UPDATE twilio_private.credential c SET key_id = g.key_id, sealed = g.sealed FROM good g WHERE c.user_id = g.user_id;
+		UPDATE twilio_private.outbox SET due_at = now(); SELECT twilio_private.wake_worker()");
+	wait_until { sent($primary, $name) == 3 } 15, '... until it opens again';
+}
+
+# ---- a dump with messages that wait ---------------------------------------------------------------
+
+my $dir = PostgreSQL::Test::Utils::tempdir('dump');
+run_sql($primary, 'SELECT twilio_disarm()', role => 'twilio_admin');
+write_messages($primary, 1, 'pending in the dump ', 5);
+$primary->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/dump", '-d', $primary->connstr('postgres') ], 'a database with pending messages is dumped');
+run_sql($primary, 'SELECT twilio_arm()', role => 'twilio_admin');
+wait_until { sent($primary, 'pending in the dump ') == 5 } 10, '... and sends them';
+my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "twilio.poll_interval = 1s\n");
+$copy->stop;
+copy($primary->data_dir . '/pg_twilio.key', $copy->data_dir . '/pg_twilio.key') or die;
+chmod 0600, $copy->data_dir . '/pg_twilio.key';
+$copy->start;
+my $posts = posts($standin);
+$copy->command_ok([ 'pg_restore', '--exit-on-error', '-d', $copy->connstr('postgres'), "$dir/dump" ], 'restored elsewhere');
+wait_for_worker($copy, 'postgres');
+my $cycles = $copy->safe_psql('template1', "SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'");
+$copy->poll_query_until('template1', "SELECT xact_commit > $cycles + 3 FROM pg_stat_database WHERE datname = 'postgres'") or die;
+is(posts($standin), $posts, '... the copy sends nothing, however often it looks');
+is(as_user($copy, 1, 'SELECT DISTINCT reason FROM twilio_queue')->{out}, 'disarmed: see twilio_status', '... and twilio_queue says why');
+write_messages($copy, 1, 'written in the copy ', 2);
+is(sent($copy, 'written'), 0, '... also what is written there waits');
+is(run_sql($copy, 'SELECT count(*) FROM twilio_messages m WHERE sid IS NOT NULL')->{out}, run_sql($primary, "SELECT count(*) FROM twilio_messages WHERE body NOT LIKE 'pending%'")->{out},
+	'... and the history is the same');
+run_sql($copy, "DELETE FROM twilio_messages WHERE body LIKE 'pending%'");
+run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
+wait_until { sent($copy, 'written') == 2 } 10, 'when an administrator arms it, it sends';
+is(posts($standin) - $posts, 2, '... what is not deleted there');
+$copy->stop;
+
+# ---- a standby that takes over ------------------------------------------------------------------
+
+$primary->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+chmod 0600, $standby->data_dir . '/pg_twilio.key';
+$standby->start;
+$posts = posts($standin);
+$standin->behave('hang', match => { method => 'POST', body => 'failover' }, times => 16);
+write_messages($primary, 3, 'failover ', 60);
+wait_until { posts($standin) - $posts == 16 } 10, 'sixteen of sixty messages are on their way';
+$primary->wait_for_catchup($standby);
+for my $statement (q{SELECT twilio_send_sms('+12025550199', 'x')}, q{INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550199', 'x')})
+{
+	is(as_user($standby, 3, $statement)->{state}, '25006', "on the standby fails with 25006: $statement");
+}
+is(as_user($standby, 3, 'SELECT count(*) FROM twilio_queue WHERE state = \'sending\'')->{out} > 0, 1, '... where twilio_queue can be read');
+is(posts($standin) - $posts, 16, '... and nothing is sent from there');
+$primary->stop('immediate');
+$standby->promote;
+wait_until { sent($standby, 'failover') == 60 } 30, 'after promotion all are sent';
+is(accepted($standin) - $posts, 60, '... once each');
+
+is(duplicates($standin), 0, 'nothing was accepted twice');
+TwilioTest::finish();
