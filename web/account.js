@@ -14,10 +14,12 @@ const channel = new BroadcastChannel('twilio-settings');
 const form = $('settings-form');
 const followers = [];
 let stored = null; // as the server last said; null when there are no settings
-let shown = {};    // what the form showed then
+let shown = {}; // what the form showed then
 
 export const settings = () => stored;
-export function onSettings(follower) { followers.push(follower); }
+export function onSettings(follower) {
+  followers.push(follower);
+}
 
 // ---- the form ----------------------------------------------------------------------------------
 
@@ -40,7 +42,9 @@ function phoneNumber() {
 function changes() {
   const now = entered();
   const changed = Object.entries(now).filter(([name, value]) => value !== shown[name]);
-  return Object.fromEntries(changed.map(([name, value]) => [name, name === 'phone_number' && value === '' ? null : value]));
+  return Object.fromEntries(
+    changed.map(([name, value]) => [name, name === 'phone_number' && value === '' ? null : value]),
+  );
 }
 
 // All members that are not empty, for settings that do not exist yet.
@@ -55,7 +59,11 @@ function offerNumbers() {
   const listed = now === '' || known.some((number) => number.phone_number === now);
   choice.hidden = known.length === 0;
   $('phone_number-label').htmlFor = choice.hidden ? 'phone_number' : 'phone_choice';
-  choice.replaceChildren(new Option('None', ''), ...known.map((number) => new Option(numbers.label(number), number.phone_number)), new Option('Another number …', OTHER));
+  choice.replaceChildren(
+    new Option('None', ''),
+    ...known.map((number) => new Option(numbers.label(number), number.phone_number)),
+    new Option('Another number …', OTHER),
+  );
   choice.value = listed ? now : OTHER;
   showOther();
 }
@@ -80,7 +88,8 @@ function setField(name, value) {
 
 function offerKnown(value) {
   const choice = $('phone_choice');
-  if (!choice.hidden) choice.value = value === '' || [...choice.options].some((option) => option.value === value) ? value : OTHER;
+  if (!choice.hidden)
+    choice.value = value === '' || [...choice.options].some((option) => option.value === value) ? value : OTHER;
   showOther();
 }
 
@@ -113,17 +122,23 @@ function showStatus(settings) {
   const place = $('status-text');
   $('status').dataset.state = !settings ? 'missing' : settings.is_verified ? 'verified' : 'unverified';
   if (!settings) place.replaceChildren('Not configured');
-  else if (settings.is_verified) place.replaceChildren(make('strong', '', 'Verified'), ' ', when(settings.last_verified_at));
+  else if (settings.is_verified)
+    place.replaceChildren(make('strong', '', 'Verified'), ' ', when(settings.last_verified_at));
   else place.replaceChildren(make('strong', '', 'Not verified'));
-  if (settings && !settings.is_verified && settings.verification_error) notice('account-notice', 'error', settings.verification_error);
+  if (settings && !settings.is_verified && settings.verification_error)
+    notice('account-notice', 'error', settings.verification_error);
   else if ($('account-notice').dataset.kind === 'error') notice('account-notice', 'error', '');
 }
 
 function showFacts(settings) {
-  const facts = [['Name at Twilio', settings?.account_name], ['Account', settings?.account_type && `${settings.account_type}, ${settings.account_status ?? 'status unknown'}`]]
-    .filter(([, value]) => value);
+  const facts = [
+    ['Name at Twilio', settings?.account_name],
+    ['Account', settings?.account_type && `${settings.account_type}, ${settings.account_status ?? 'status unknown'}`],
+  ].filter(([, value]) => value);
   $('facts').hidden = facts.length === 0;
-  $('facts').replaceChildren(...facts.map(([name, value]) => make('div', '', make('dt', '', name), make('dd', '', value))));
+  $('facts').replaceChildren(
+    ...facts.map(([name, value]) => make('div', '', make('dt', '', name), make('dd', '', value))),
+  );
 }
 
 // ---- refusals -----------------------------------------------------------------------------------
@@ -131,8 +146,13 @@ function showFacts(settings) {
 // The field that a refusal is about: the server names it in its message.
 function fieldOf(refusal) {
   if (refusal.status !== 400) return null;
-  return [[/account SID/i, 'account_sid'], [/auth token/i, 'auth_token'], [/phone.number/i, 'phone_number']]
-    .find(([pattern]) => pattern.test(refusal.message))?.[1] ?? null;
+  return (
+    [
+      [/account SID/i, 'account_sid'],
+      [/auth token/i, 'auth_token'],
+      [/phone.number/i, 'phone_number'],
+    ].find(([pattern]) => pattern.test(refusal.message))?.[1] ?? null
+  );
 }
 
 function refuse(error) {
@@ -200,7 +220,9 @@ async function askAndDelete() {
   const dialog = $('confirm-delete');
   dialog.returnValue = '';
   dialog.showModal();
-  await new Promise((resolve) => { dialog.addEventListener('close', resolve, { once: true }); });
+  await new Promise((resolve) => {
+    dialog.addEventListener('close', resolve, { once: true });
+  });
   if (dialog.returnValue !== 'delete') {
     $('delete').focus();
     return;
@@ -250,4 +272,6 @@ $('phone_choice').addEventListener('change', () => {
 });
 numbers.onNumbers(offerNumbers);
 channel.addEventListener('message', () => reload());
-document.addEventListener('visibilitychange', () => { if (!document.hidden && !$('workspace').hidden) reload(); });
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && !$('workspace').hidden) reload();
+});

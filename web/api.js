@@ -23,7 +23,10 @@ async function send(method, path, body) {
   try {
     return await fetch(`/api/${path}`, {
       method,
-      headers: { Authorization: `Bearer ${token()}`, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
+      headers: {
+        Authorization: `Bearer ${token()}`,
+        ...(body !== undefined && { 'Content-Type': 'application/json' }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: 'no-store',
     });

@@ -7,7 +7,7 @@ import './send.js';
 import { $, announce, fieldError } from './page.js';
 import { onSignOut, signIn, token, userOfToken } from './session.js';
 
-let user = null;    // whose data the page shows
+let user = null; // whose data the page shows
 let listedFor = ''; // the account whose numbers are shown, and whether it was verified then
 
 function askToSignIn(reason) {
@@ -56,7 +56,9 @@ $('sign-in-form').addEventListener('submit', (event) => {
   }
   $('token').value = '';
   signIn(given);
-  open().then(() => { if (token()) $('main').focus(); });
+  open().then(() => {
+    if (token()) $('main').focus();
+  });
 });
 
 onSignOut(askToSignIn);

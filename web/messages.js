@@ -5,7 +5,8 @@ import { get, post, Refusal } from './api.js';
 import { draw } from './chart.js';
 import { $, announce, busy, make, when } from './page.js';
 
-const COLUMNS = 'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
+const COLUMNS =
+  'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
 const PAGE = 25;
 const INTERVAL = 3000;
 const SHORT_INTERVAL = 1000; // while one of them is on its way
@@ -13,21 +14,33 @@ const FINAL = ['delivered', 'undelivered', 'failed', 'canceled', 'read', 'receiv
 
 // What people call a status, and how it looks.
 const STATUSES = {
-  pending: ['Waiting', 'waiting'], submitting: ['Sending', 'waiting'], unknown: ['Checking', 'waiting'], unresolved: ['Unclear', 'bad'],
-  accepted: ['Accepted', 'waiting'], scheduled: ['Scheduled', 'waiting'], queued: ['Queued', 'waiting'], sending: ['Sending', 'waiting'],
-  sent: ['Sent', 'waiting'], delivered: ['Delivered', 'good'], read: ['Read', 'good'], received: ['Received', 'good'], receiving: ['Receiving', 'waiting'],
-  undelivered: ['Not delivered', 'bad'], failed: ['Failed', 'bad'], canceled: ['Canceled', 'quiet'],
+  pending: ['Waiting', 'waiting'],
+  submitting: ['Sending', 'waiting'],
+  unknown: ['Checking', 'waiting'],
+  unresolved: ['Unclear', 'bad'],
+  accepted: ['Accepted', 'waiting'],
+  scheduled: ['Scheduled', 'waiting'],
+  queued: ['Queued', 'waiting'],
+  sending: ['Sending', 'waiting'],
+  sent: ['Sent', 'waiting'],
+  delivered: ['Delivered', 'good'],
+  read: ['Read', 'good'],
+  received: ['Received', 'good'],
+  receiving: ['Receiving', 'waiting'],
+  undelivered: ['Not delivered', 'bad'],
+  failed: ['Failed', 'bad'],
+  canceled: ['Canceled', 'quiet'],
 };
 
 let timer;
 let running = false;
 let onTheWay = false;
-let round = 0;      // whoever is of an earlier round does not go on
+let round = 0; // whoever is of an earlier round does not go on
 let wanted = PAGE;
-let drawn = '';      // the list that the chart was drawn for, and when
+let drawn = ''; // the list that the chart was drawn for, and when
 let drawnAt = 0;
-const rows = new Map();      // id → {item, seen}
-const followed = new Map();  // id → last status said aloud
+const rows = new Map(); // id → {item, seen}
+const followed = new Map(); // id → last status said aloud
 
 const nameOf = (status) => STATUSES[status]?.[0] ?? status;
 
@@ -45,8 +58,11 @@ function act(button, label, path, id) {
 }
 
 function action(message) {
-  const [text, label, path] = ['pending', 'scheduled'].includes(message.status) ? ['Cancel', 'Canceling …', 'rpc/twilio_cancel_message']
-    : ['failed', 'unresolved'].includes(message.status) && message.direction !== 'inbound' ? ['Send again', 'Sending …', 'rpc/twilio_retry_message'] : [];
+  const [text, label, path] = ['pending', 'scheduled'].includes(message.status)
+    ? ['Cancel', 'Canceling …', 'rpc/twilio_cancel_message']
+    : ['failed', 'unresolved'].includes(message.status) && message.direction !== 'inbound'
+      ? ['Send again', 'Sending …', 'rpc/twilio_retry_message']
+      : [];
   if (!text) return '';
   const button = make('button', 'quiet small', text);
   button.type = 'button';
@@ -58,7 +74,14 @@ function action(message) {
 function problem({ error_code: code, error_message: text }) {
   if (!code && !text) return [];
   const line = make('p', 'problem', text ? `${text} ` : 'Twilio reports an error: ');
-  if (code) line.append(Object.assign(make('a', '', String(code)), { href: `https://www.twilio.com/docs/api/errors/${code}`, target: '_blank', rel: 'noreferrer' }));
+  if (code)
+    line.append(
+      Object.assign(make('a', '', String(code)), {
+        href: `https://www.twilio.com/docs/api/errors/${code}`,
+        target: '_blank',
+        rel: 'noreferrer',
+      }),
+    );
   return [line];
 }
 
@@ -68,12 +91,27 @@ function fill(item, message) {
   item.dataset.direction = inbound ? 'inbound' : 'outbound';
   item.dataset.id = message.id;
   item.replaceChildren(
-    make('div', 'message-head',
-      make('span', 'party', make('span', 'direction', inbound ? 'From ' : 'To '), make('strong', '', (inbound ? message.from_number : message.to_number) ?? '')),
-      make('span', `state ${look}`, name)),
+    make(
+      'div',
+      'message-head',
+      make(
+        'span',
+        'party',
+        make('span', 'direction', inbound ? 'From ' : 'To '),
+        make('strong', '', (inbound ? message.from_number : message.to_number) ?? ''),
+      ),
+      make('span', `state ${look}`, name),
+    ),
     make('p', 'message-body', message.body ?? ''),
     ...problem(message),
-    make('div', 'message-foot', when(message.created_at), ...(message.num_segments > 1 ? [make('span', '', `${message.num_segments} segments`)] : []), action(message)));
+    make(
+      'div',
+      'message-foot',
+      when(message.created_at),
+      ...(message.num_segments > 1 ? [make('span', '', `${message.num_segments} segments`)] : []),
+      action(message),
+    ),
+  );
 }
 
 function say(message) {
@@ -109,7 +147,10 @@ function show(list) {
 async function look() {
   const list = await get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`);
   show(list);
-  onTheWay = list.some(({ status, created_at }) => !FINAL.includes(status) && status !== 'scheduled' && Date.now() - Date.parse(created_at) < 60_000);
+  onTheWay = list.some(
+    ({ status, created_at }) =>
+      !FINAL.includes(status) && status !== 'scheduled' && Date.now() - Date.parse(created_at) < 60_000,
+  );
   $('messages-state').textContent = '';
   const now = JSON.stringify(list);
   if (now === drawn && Date.now() - drawnAt < 60_000) return;
@@ -160,4 +201,6 @@ $('more').addEventListener('click', () => {
   start();
 });
 $('messages-title').tabIndex = -1;
-document.addEventListener('visibilitychange', () => { if (!document.hidden && running) start(); });
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && running) start();
+});

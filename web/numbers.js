@@ -7,9 +7,18 @@ let known = [];
 const followers = [];
 
 export const list = () => known;
-export function onNumbers(follower) { followers.push(follower); }
+export function onNumbers(follower) {
+  followers.push(follower);
+}
 
-const capabilities = (number) => [['sms', 'SMS'], ['mms', 'MMS'], ['voice', 'Voice']].filter(([name]) => number[name]).map(([, text]) => text);
+const capabilities = (number) =>
+  [
+    ['sms', 'SMS'],
+    ['mms', 'MMS'],
+    ['voice', 'Voice'],
+  ]
+    .filter(([name]) => number[name])
+    .map(([, text]) => text);
 
 export function label(number) {
   const named = number.friendly_name && number.friendly_name !== number.phone_number;
@@ -18,9 +27,17 @@ export function label(number) {
 
 function item(number) {
   const abilities = capabilities(number);
-  return make('li', '',
-    make('div', 'number', make('strong', '', number.phone_number), make('span', '', number.friendly_name !== number.phone_number ? number.friendly_name ?? '' : '')),
-    make('ul', 'badges', ...(abilities.length ? abilities : ['No capabilities']).map((text) => make('li', '', text))));
+  return make(
+    'li',
+    '',
+    make(
+      'div',
+      'number',
+      make('strong', '', number.phone_number),
+      make('span', '', number.friendly_name !== number.phone_number ? (number.friendly_name ?? '') : ''),
+    ),
+    make('ul', 'badges', ...(abilities.length ? abilities : ['No capabilities']).map((text) => make('li', '', text))),
+  );
 }
 
 function show(numbers, empty) {
@@ -44,14 +61,15 @@ function failed(error) {
 }
 
 // Asks Twilio.
-export const refresh = () => busy($('refresh-numbers'), 'Refreshing …', async () => {
-  try {
-    show(await get('twilio-settings/phone-numbers'), 'This Twilio account has no phone number yet.');
-    announce(`${known.length} phone ${known.length === 1 ? 'number' : 'numbers'} listed.`);
-  } catch (error) {
-    failed(error);
-  }
-});
+export const refresh = () =>
+  busy($('refresh-numbers'), 'Refreshing …', async () => {
+    try {
+      show(await get('twilio-settings/phone-numbers'), 'This Twilio account has no phone number yet.');
+      announce(`${known.length} phone ${known.length === 1 ? 'number' : 'numbers'} listed.`);
+    } catch (error) {
+      failed(error);
+    }
+  });
 
 // Shows what was listed last time, or asks Twilio where nothing was.
 export async function load(settings) {

@@ -13,7 +13,9 @@ export function make(name, classes = '', ...content) {
 export function announce(text) {
   $('announcer').textContent = '';
   // A screen reader reads what changes after the region has been emptied.
-  setTimeout(() => { $('announcer').textContent = text; }, 50);
+  setTimeout(() => {
+    $('announcer').textContent = text;
+  }, 50);
 }
 
 export function notice(id, kind, text, { focus = false } = {}) {

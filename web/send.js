@@ -9,7 +9,8 @@ import { $, busy, clearErrors, fieldError, notice } from './page.js';
 import { segments } from './segments.js';
 
 const form = $('send-form');
-const newKey = () => `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+const newKey = () =>
+  `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 let key = newKey();
 
 function count() {
@@ -18,7 +19,11 @@ function count() {
     $('segments').textContent = 'Up to 160 characters are one segment; Twilio bills each segment.';
     return;
   }
-  const parts = [`${units} ${units === 1 ? 'character' : 'characters'}`, `${number} ${number === 1 ? 'segment' : 'segments'}`, encoding];
+  const parts = [
+    `${units} ${units === 1 ? 'character' : 'characters'}`,
+    `${number} ${number === 1 ? 'segment' : 'segments'}`,
+    encoding,
+  ];
   if (culprit) parts.push(`because of “${culprit}”`);
   $('segments').textContent = parts.join(' · ');
 }
@@ -27,16 +32,24 @@ function offerSenders() {
   const chosen = $('from_number').value;
   const senders = numbers.list().filter((number) => number.sms);
   const usual = account.settings()?.phone_number;
-  $('from_number').replaceChildren(new Option(usual ? `Usual number (${usual})` : 'Usual number', ''), ...senders.map((number) => new Option(numbers.label(number), number.phone_number)));
+  $('from_number').replaceChildren(
+    new Option(usual ? `Usual number (${usual})` : 'Usual number', ''),
+    ...senders.map((number) => new Option(numbers.label(number), number.phone_number)),
+  );
   $('from_number').value = senders.some((number) => number.phone_number === chosen) ? chosen : '';
 }
 
 // The form is there once something can be sent; until then a sentence says what is missing.
 function openOrClose(settings) {
-  const missing = !settings ? 'Save the settings of your Twilio account first.'
-    : !settings.is_active ? 'This account is switched off.'
-      : !settings.sms_enabled ? 'SMS is switched off in the settings.'
-        : !settings.is_verified ? 'Verify the credentials first.' : '';
+  const missing = !settings
+    ? 'Save the settings of your Twilio account first.'
+    : !settings.is_active
+      ? 'This account is switched off.'
+      : !settings.sms_enabled
+        ? 'SMS is switched off in the settings.'
+        : !settings.is_verified
+          ? 'Verify the credentials first.'
+          : '';
   $('send-closed').textContent = missing;
   $('send-closed').hidden = !missing;
   form.hidden = Boolean(missing);
@@ -45,8 +58,13 @@ function openOrClose(settings) {
 // The field that a refusal is about: the server names it in its message.
 function fieldOf(refusal) {
   if (refusal.status !== 400) return null;
-  return [[/recipient/, 'to_number'], [/sender/, 'from_number'], [/body|message is empty/, 'body']]
-    .find(([pattern]) => pattern.test(refusal.message))?.[1] ?? null;
+  return (
+    [
+      [/recipient/, 'to_number'],
+      [/sender/, 'from_number'],
+      [/body|message is empty/, 'body'],
+    ].find(([pattern]) => pattern.test(refusal.message))?.[1] ?? null
+  );
 }
 
 async function send() {
@@ -83,7 +101,9 @@ form.addEventListener('submit', (event) => {
   busy($('send-button'), 'Sending …', send);
 });
 // Another text or receiver is another message.
-form.addEventListener('input', () => { key = newKey(); });
+form.addEventListener('input', () => {
+  key = newKey();
+});
 $('body').addEventListener('input', count);
 numbers.onNumbers(offerSenders);
 account.onSettings(offerSenders);

@@ -14,9 +14,15 @@ after(async () => {
   await stack.stop();
 });
 
-const NUMBERS = [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010', friendly_name: 'Dr Ellis' },
-  { phone_number: '+442071838750', friendly_name: 'London', capabilities: { sms: false, mms: false } }];
-const count = (tenant) => stack.twilio('GET', `ledger/count?account=${tenant.sid}&method=POST&path=Messages.json`).then((answer) => answer.count);
+const NUMBERS = [
+  { phone_number: '+15005550006', friendly_name: 'Reception' },
+  { phone_number: '+15005550010', friendly_name: 'Dr Ellis' },
+  { phone_number: '+442071838750', friendly_name: 'London', capabilities: { sms: false, mms: false } },
+];
+const count = (tenant) =>
+  stack
+    .twilio('GET', `ledger/count?account=${tenant.sid}&method=POST&path=Messages.json`)
+    .then((answer) => answer.count);
 const item = (page, text) => page.locator('#messages-list > li').filter({ hasText: text });
 
 async function openVerified(t, options = {}, page = {}) {
@@ -79,10 +85,14 @@ test('a double click sends once', async (t) => {
 test('an answer that got lost: sending again does not send twice', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Lost answer');
-  await page.route('**/rpc/twilio_send_sms', async (route) => {
-    await route.fetch();
-    await route.abort();
-  }, { times: 1 });
+  await page.route(
+    '**/rpc/twilio_send_sms',
+    async (route) => {
+      await route.fetch();
+      await route.abort();
+    },
+    { times: 1 },
+  );
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await shows(page, '#send-notice', 'The server cannot be reached.');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
@@ -108,7 +118,11 @@ test('what cannot be sent is told at its field', async (t) => {
 
 test('what Twilio refuses is told with its reason, and can be sent again', async (t) => {
   const { tenant, page } = await openVerified(t);
-  await stack.twilio('POST', 'fates', { match: { account: tenant.sid, to: '+15558675311' }, status: 'undelivered', error_code: 30003 });
+  await stack.twilio('POST', 'fates', {
+    match: { account: tenant.sid, to: '+15558675311' },
+    status: 'undelivered',
+    error_code: 30003,
+  });
   await write(page, '+15558675311', 'Switched off');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await item(page, 'Switched off').filter({ hasText: 'Not delivered' }).filter({ hasText: '30003' }).waitFor();
@@ -118,12 +132,19 @@ test('what Twilio refuses is told with its reason, and can be sent again', async
   await failed.filter({ hasText: '21211' }).waitFor();
   await assertAccessible(page, 'failed messages');
   await failed.getByRole('button', { name: 'Send again' }).click();
-  await until('it was tried again', async () => await count(tenant) === 3);
+  await until('it was tried again', async () => (await count(tenant)) === 3);
 });
 
 test('a waiting message can be canceled', async (t) => {
   const { tenant, page } = await openVerified(t);
-  await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: { to_number: '+15558675310', body: 'Next week', send_at: new Date(Date.now() + 7 * 86_400_000).toISOString() } });
+  await stack.request('POST', '/api/twilio_messages', {
+    token: tenant.token,
+    body: {
+      to_number: '+15558675310',
+      body: 'Next week',
+      send_at: new Date(Date.now() + 7 * 86_400_000).toISOString(),
+    },
+  });
   await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
   await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
   assert.equal(await count(tenant), 0);
@@ -132,7 +153,14 @@ test('a waiting message can be canceled', async (t) => {
 test('a message that arrives is shown as text, whatever is in it', async (t) => {
   const { tenant, page } = await openVerified(t);
   const evil = '<img src=x onerror="window.pwned=1"> & <b>bold</b>\n"quoted"';
-  await stack.twilio('POST', 'inbound', { account: tenant.sid, from: '+15558675310', to: '+15005550006', body: evil, url: `${stack.publicUrl}/twilio/webhook`, send: true });
+  await stack.twilio('POST', 'inbound', {
+    account: tenant.sid,
+    from: '+15558675310',
+    to: '+15005550006',
+    body: evil,
+    url: `${stack.publicUrl}/twilio/webhook`,
+    send: true,
+  });
   await item(page, '<img src=x onerror="window.pwned=1"> & <b>bold</b>').filter({ hasText: 'Received' }).waitFor();
   assert.equal(await page.evaluate(() => window.pwned), undefined);
   assert.equal(await page.locator('#messages img, #messages b').count(), 0);
@@ -168,30 +196,73 @@ test('another user sees none of it', async (t) => {
 
 // A fortnight of a dentist's messages, written as history: the table's owner may.
 async function writeHistory(tenant) {
-  const texts = [['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.'], ['+15558675324', 'Your crown has arrived. Call us to find a date.'],
-    ['+447700900123', 'Dr Ellis is ill today. May we move you to Thursday, 9:00?']];
-  const row = (day, n, direction, status, body, [from, to], error = 'NULL, NULL') => `('${tenant.user}', '${direction}', '${from}', '${to}', '${body}', '${status}', ${error}, 1,
+  const texts = [
+    ['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.'],
+    ['+15558675324', 'Your crown has arrived. Call us to find a date.'],
+    ['+447700900123', 'Dr Ellis is ill today. May we move you to Thursday, 9:00?'],
+  ];
+  const row = (
+    day,
+    n,
+    direction,
+    status,
+    body,
+    [from, to],
+    error = 'NULL, NULL',
+  ) => `('${tenant.user}', '${direction}', '${from}', '${to}', '${body}', '${status}', ${error}, 1,
     date_trunc('day', now()) - interval '${day} days' + interval '${7 + (n % 3)} hours' + interval '${n * 7} minutes')`;
   const rows = [];
   for (let day = 13; day >= 1; day -= 1) {
     const busyness = [9, 14, 12, 16, 7, 3, 2][day % 7];
-    for (let n = 0; n < busyness; n += 1) rows.push(row(day, n, 'outbound', 'delivered', texts[n % 3][1], [tenant.number, texts[n % 3][0]]));
-    for (let n = 0; n < busyness / 3; n += 1) rows.push(row(day, n, 'inbound', 'received', 'C', [texts[n % 3][0], tenant.number]));
-    if (day % 4 === 0) rows.push(row(day, 1, 'outbound', 'undelivered', texts[1][1], [tenant.number, texts[1][0]], `30003, 'Unreachable destination handset'`));
+    for (let n = 0; n < busyness; n += 1)
+      rows.push(row(day, n, 'outbound', 'delivered', texts[n % 3][1], [tenant.number, texts[n % 3][0]]));
+    for (let n = 0; n < busyness / 3; n += 1)
+      rows.push(row(day, n, 'inbound', 'received', 'C', [texts[n % 3][0], tenant.number]));
+    if (day % 4 === 0)
+      rows.push(
+        row(
+          day,
+          1,
+          'outbound',
+          'undelivered',
+          texts[1][1],
+          [tenant.number, texts[1][0]],
+          `30003, 'Unreachable destination handset'`,
+        ),
+      );
   }
-  await stack.sql(`SET row_security = off; INSERT INTO twilio_messages (user_id, direction, from_number, to_number, body, status, error_code, error_message, num_segments, created_at) VALUES ${rows.join(',\n')}`);
+  await stack.sql(
+    `SET row_security = off; INSERT INTO twilio_messages (user_id, direction, from_number, to_number, body, status, error_code, error_message, num_segments, created_at) VALUES ${rows.join(',\n')}`,
+  );
 }
 
 test('pictures of the page on a desktop and on a phone', async (t) => {
   const { tenant, page } = await openVerified(t, { settings: { phone_number: '+15005550006' } });
   await writeHistory(tenant);
-  await stack.twilio('POST', 'fates', { match: { account: tenant.sid, to: '+15558675324' }, status: 'undelivered', error_code: 30003 });
-  for (const [to, body] of [['+15558675324', 'Your crown has arrived. Call us to find a date.'], ['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.']]) {
+  await stack.twilio('POST', 'fates', {
+    match: { account: tenant.sid, to: '+15558675324' },
+    status: 'undelivered',
+    error_code: 30003,
+  });
+  for (const [to, body] of [
+    ['+15558675324', 'Your crown has arrived. Call us to find a date.'],
+    ['+15558675310', 'Reminder: your check-up is tomorrow at 10:30. Reply C to confirm.'],
+  ]) {
     await write(page, to, body);
     await page.getByRole('button', { name: 'Send', exact: true }).click();
-    await item(page, body).filter({ hasText: /Delivered|Not delivered/ }).first().waitFor();
+    await item(page, body)
+      .filter({ hasText: /Delivered|Not delivered/ })
+      .first()
+      .waitFor();
   }
-  await stack.twilio('POST', 'inbound', { account: tenant.sid, from: '+15558675310', to: '+15005550006', body: 'C – see you tomorrow!', url: `${stack.publicUrl}/twilio/webhook`, send: true });
+  await stack.twilio('POST', 'inbound', {
+    account: tenant.sid,
+    from: '+15558675310',
+    to: '+15005550006',
+    body: 'C – see you tomorrow!',
+    url: `${stack.publicUrl}/twilio/webhook`,
+    send: true,
+  });
   await item(page, 'see you tomorrow').waitFor();
   await write(page, '+15558675324', 'We could not reach you. Please call us back.');
   // PICTURES=1 renews those in the repository.
@@ -206,7 +277,13 @@ test('pictures of the page on a desktop and on a phone', async (t) => {
   await page.screenshot({ path: join(images, 'settings-desktop.png') });
   await assertAccessible(page, 'full, light');
 
-  const phone = await openPage(t, browser, stack, tenant.token, { viewport: PHONE, deviceScaleFactor: 2, colorScheme: 'dark', hasTouch: true, isMobile: true });
+  const phone = await openPage(t, browser, stack, tenant.token, {
+    viewport: PHONE,
+    deviceScaleFactor: 2,
+    colorScheme: 'dark',
+    hasTouch: true,
+    isMobile: true,
+  });
   await item(phone, 'see you tomorrow').waitFor();
   await shows(phone, '#numbers-list', 'Reception');
   assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), PHONE.width);

@@ -12,7 +12,8 @@ after(async () => {
   await stack.stop();
 });
 
-const stored = (tenant) => stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
+const stored = (tenant) =>
+  stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
 
 test('the token comes from sessionStorage as the app left it, or once from the address', async (t) => {
   const tenant = await stack.configuredTenant();
@@ -48,7 +49,9 @@ test('a session that ends asks to sign in again and keeps what was typed', async
 });
 
 test('signing in as somebody else shows nothing of the one before', async (t) => {
-  const tenant = await stack.configuredTenant({ account: { numbers: [{ phone_number: '+15005550006', friendly_name: 'Reception' }] } });
+  const tenant = await stack.configuredTenant({
+    account: { numbers: [{ phone_number: '+15005550006', friendly_name: 'Reception' }] },
+  });
   const page = await openPage(t, browser, stack, tenant.token);
   await shows(page, '#numbers-list', 'Reception');
   await page.getByLabel('Account SID').fill('typed by the first user');
@@ -57,8 +60,11 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
   await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
   await page.getByRole('button', { name: 'Continue' }).click();
   await shows(page, '#status', 'Not configured');
-  const text = await page.evaluate(() => document.body.innerText + [...document.querySelectorAll('input')].map((input) => input.value).join());
-  for (const secret of [tenant.sid, 'Reception', tenant.number, 'typed by the first user']) assert.ok(!text.includes(secret), secret);
+  const text = await page.evaluate(
+    () => document.body.innerText + [...document.querySelectorAll('input')].map((input) => input.value).join(),
+  );
+  for (const secret of [tenant.sid, 'Reception', tenant.number, 'typed by the first user'])
+    assert.ok(!text.includes(secret), secret);
 });
 
 test('two windows: what one saves the other shows, and neither undoes the other', async (t) => {
@@ -87,7 +93,7 @@ test('two windows: what one saves the other shows, and neither undoes the other'
   await shows(one, '#status', 'Not configured');
 });
 
-test('a window that missed what happened learns it from the server\'s answer', async (t) => {
+test("a window that missed what happened learns it from the server's answer", async (t) => {
   const tenant = await stack.newTenant();
   const page = await openPage(t, browser, stack, tenant.token);
   await shows(page, '#status', 'Not configured');

@@ -8,9 +8,22 @@ const stack = await startStack({ conf: 'log_statement = none' });
 after(() => stack.stop());
 
 const PATH = '/api/twilio-settings/';
-const everything = [['GET', PATH], ['POST', PATH], ['PUT', PATH], ['DELETE', PATH], ['POST', `${PATH}verify`], ['GET', `${PATH}phone-numbers`],
-  ['GET', '/api/'], ['GET', '/api/twilio_settings'], ['GET', '/api/twilio_messages'], ['GET', '/api/no_such_table'], ['POST', '/api/rpc/twilio_verify'],
-  ['POST', '/api/rpc/twilio_webhook'], ['POST', '/api/rpc/twilio_handle_webhook'], ['OPTIONS', '/api/twilio_settings']];
+const everything = [
+  ['GET', PATH],
+  ['POST', PATH],
+  ['PUT', PATH],
+  ['DELETE', PATH],
+  ['POST', `${PATH}verify`],
+  ['GET', `${PATH}phone-numbers`],
+  ['GET', '/api/'],
+  ['GET', '/api/twilio_settings'],
+  ['GET', '/api/twilio_messages'],
+  ['GET', '/api/no_such_table'],
+  ['POST', '/api/rpc/twilio_verify'],
+  ['POST', '/api/rpc/twilio_webhook'],
+  ['POST', '/api/rpc/twilio_handle_webhook'],
+  ['OPTIONS', '/api/twilio_settings'],
+];
 
 test('without a token everything but the webhook and the page is 401', async () => {
   for (const [method, path] of everything) {
@@ -26,8 +39,18 @@ test('a token that is expired, forged, unsigned or of no use is 401', async () =
   const tenant = await stack.configuredTenant();
   const claims = { sub: tenant.user, role: 'twilio_user' };
   const unsigned = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${tenant.token.split('.')[1]}.`;
-  for (const token of [stack.token(tenant.user, { exp: 1 }), mint('x'.repeat(40), claims), unsigned, 'nonsense', stack.token(tenant.user, { role: undefined })]) {
-    for (const [method, path] of [['GET', PATH], ['POST', `${PATH}verify`], ['GET', '/api/twilio_settings']]) {
+  for (const token of [
+    stack.token(tenant.user, { exp: 1 }),
+    mint('x'.repeat(40), claims),
+    unsigned,
+    'nonsense',
+    stack.token(tenant.user, { role: undefined }),
+  ]) {
+    for (const [method, path] of [
+      ['GET', PATH],
+      ['POST', `${PATH}verify`],
+      ['GET', '/api/twilio_settings'],
+    ]) {
       assert.equal((await stack.request(method, path, { token })).status, 401, token);
     }
   }
@@ -41,25 +64,58 @@ test('a token without a user is 403 with a hint', async () => {
   }
 });
 
-test('another user\'s settings can be neither read nor written', async () => {
+test("another user's settings can be neither read nor written", async () => {
   const victim = await stack.configuredTenant();
   const tenant = await stack.configuredTenant();
   const as = (method, path, body) => stack.request(method, path, { token: tenant.token, body });
   assert.deepEqual((await as('GET', `/api/twilio_settings?user_id=eq.${victim.user}`)).json, []);
   assert.equal((await as('PUT', PATH, { user_id: victim.user })).status, 403);
   assert.equal((await as('DELETE', `/api/twilio_settings?user_id=eq.${victim.user}`)).status, 204);
-  assert.equal((await as('POST', '/api/twilio_settings', { user_id: victim.user, account_sid: tenant.sid, auth_token: tenant.secret })).status, 403);
+  assert.equal(
+    (
+      await as('POST', '/api/twilio_settings', {
+        user_id: victim.user,
+        account_sid: tenant.sid,
+        auth_token: tenant.secret,
+      })
+    ).status,
+    403,
+  );
   const newcomer = await stack.newTenant();
-  assert.equal((await stack.request('POST', PATH, { token: newcomer.token, body: { user_id: victim.user, account_sid: newcomer.sid, auth_token: newcomer.secret } })).status, 403);
+  assert.equal(
+    (
+      await stack.request('POST', PATH, {
+        token: newcomer.token,
+        body: { user_id: victim.user, account_sid: newcomer.sid, auth_token: newcomer.secret },
+      })
+    ).status,
+    403,
+  );
   assert.equal((await stack.request('GET', PATH, { token: victim.token })).json.account_sid, victim.sid);
 });
 
-test('the webhook\'s function is reached by its own route only', async () => {
+test("the webhook's function is reached by its own route only", async () => {
   const tenant = await stack.newTenant();
-  for (const path of ['/api/rpc/twilio_webhook', '/api/rpc/twilio_webhook/', '/api/rpc/%74wilio_webhook', '/api//rpc/twilio_webhook', '/api/x/../rpc/twilio_webhook',
-    '/api/rpc/twilio_handle_webhook', '/call/twilio_verify', '/rpc/twilio_webhook']) {
-    for (const token of [tenant.token, stack.token(tenant.user, { role: undefined }), stack.token(tenant.user, { role: 'twilio_webhook' })]) {
-      const answer = await stack.request('POST', path, { token, body: 'a=1', headers: { 'content-type': 'application/octet-stream', accept: 'text/xml' } });
+  for (const path of [
+    '/api/rpc/twilio_webhook',
+    '/api/rpc/twilio_webhook/',
+    '/api/rpc/%74wilio_webhook',
+    '/api//rpc/twilio_webhook',
+    '/api/x/../rpc/twilio_webhook',
+    '/api/rpc/twilio_handle_webhook',
+    '/call/twilio_verify',
+    '/rpc/twilio_webhook',
+  ]) {
+    for (const token of [
+      tenant.token,
+      stack.token(tenant.user, { role: undefined }),
+      stack.token(tenant.user, { role: 'twilio_webhook' }),
+    ]) {
+      const answer = await stack.request('POST', path, {
+        token,
+        body: 'a=1',
+        headers: { 'content-type': 'application/octet-stream', accept: 'text/xml' },
+      });
       assert.equal(answer.status, 404, path);
     }
   }
@@ -75,7 +131,12 @@ test('a token and an API key are in no answer and in no log', async () => {
     texts.push(JSON.stringify([...answer.headers]), answer.text);
     return answer.status;
   };
-  const account = { account_sid: tenant.sid, auth_token: canary, api_key_sid: `SK${'5'.repeat(32)}`, api_key_secret: keySecret };
+  const account = {
+    account_sid: tenant.sid,
+    auth_token: canary,
+    api_key_sid: `SK${'5'.repeat(32)}`,
+    api_key_secret: keySecret,
+  };
   assert.equal(await as('POST', PATH, { ...account, phone_number: 'bad' }), 400);
   assert.equal(await as('POST', PATH, { ...account, account_sid: canary }), 400);
   assert.equal(await as('POST', PATH, { ...account, phone_number: canary }), 400);
@@ -88,12 +149,23 @@ test('a token and an API key are in no answer and in no log', async () => {
   assert.equal(await as('POST', `${PATH}verify`), 200);
   assert.equal(await as('GET', `${PATH}phone-numbers`), 200);
   assert.equal(await as('POST', '/api/twilio_settings', account), 409);
-  for (const path of ['/api/', '/api/twilio_settings', '/api/twilio_audit_log', '/api/twilio_status', '/api/twilio_numbers', PATH]) assert.equal(await as('GET', path), 200);
+  for (const path of [
+    '/api/',
+    '/api/twilio_settings',
+    '/api/twilio_audit_log',
+    '/api/twilio_status',
+    '/api/twilio_numbers',
+    PATH,
+  ])
+    assert.equal(await as('GET', path), 200);
   assert.equal(await as('DELETE', PATH), 204);
 
-  await until('nginx wrote its log', () => stack.logs()['nginx/access.log'].includes('"DELETE /api/twilio-settings/" 204'));
+  await until('nginx wrote its log', () =>
+    stack.logs()['nginx/access.log'].includes('"DELETE /api/twilio-settings/" 204'),
+  );
   for (const [where, text] of [['answers', texts.join('\n')], ...Object.entries(stack.logs())]) {
-    for (const secret of [canary, keySecret, tenant.token]) assert.ok(!text.includes(secret), `a secret is in ${where}`);
+    for (const secret of [canary, keySecret, tenant.token])
+      assert.ok(!text.includes(secret), `a secret is in ${where}`);
   }
 });
 
@@ -103,5 +175,6 @@ test('the OpenAPI document at /api/ describes tables, columns and functions', as
   assert.equal(status, 200);
   assert.equal(json.basePath, '/api');
   assert.match(json.definitions.twilio_settings.properties.auth_token.description, /Write-only/);
-  for (const path of ['/twilio_settings', '/twilio_numbers', '/rpc/twilio_verify', '/rpc/twilio_phone_numbers']) assert.ok(json.paths[path], path);
+  for (const path of ['/twilio_settings', '/twilio_numbers', '/rpc/twilio_verify', '/rpc/twilio_phone_numbers'])
+    assert.ok(json.paths[path], path);
 });

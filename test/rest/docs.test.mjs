@@ -18,9 +18,21 @@ const blocks = [...text.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, c
 const numbers = [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010' }];
 
 // The code of a language with a tenant's own values in the place of the examples'.
-const adapt = (code, tenant) => code.replaceAll('https://crm.example.com', stack.url).replaceAll('YOUR_TOKEN', tenant.token)
-  .replaceAll(`AC${'x'.repeat(32)}`, tenant.sid).replaceAll('your_auth_token_here', tenant.secret).replaceAll('018f4a3e-0000-7000-8000-000000000001', tenant.user);
-const codeOf = (language, tenant) => adapt(blocks.filter((block) => block.language === language).map(({ code }) => code).join('\n'), tenant);
+const adapt = (code, tenant) =>
+  code
+    .replaceAll('https://crm.example.com', stack.url)
+    .replaceAll('YOUR_TOKEN', tenant.token)
+    .replaceAll(`AC${'x'.repeat(32)}`, tenant.sid)
+    .replaceAll('your_auth_token_here', tenant.secret)
+    .replaceAll('018f4a3e-0000-7000-8000-000000000001', tenant.user);
+const codeOf = (language, tenant) =>
+  adapt(
+    blocks
+      .filter((block) => block.language === language)
+      .map(({ code }) => code)
+      .join('\n'),
+    tenant,
+  );
 
 // Compares the members of a documented answer with those of a real one; a member "…" stands for others.
 function assertSameShape(documented, real, where) {
@@ -33,7 +45,12 @@ function assertSameShape(documented, real, where) {
       assert.ok(name in real, `${where}: there is no ${name}`);
       if (value !== null && real[name] !== null) assert.equal(typeof real[name], typeof value, `${where}: ${name}`);
     }
-    if (others === undefined) assert.deepEqual(Object.keys(real).filter((name) => !(name in members)), [], where);
+    if (others === undefined)
+      assert.deepEqual(
+        Object.keys(real).filter((name) => !(name in members)),
+        [],
+        where,
+      );
   }
 }
 
@@ -50,7 +67,12 @@ test('curl: each example works and answers what stands below it', async () => {
     answer = '';
     if (language !== 'bash') continue;
     if (code.startsWith('API=')) setup += adapt(code, tenant);
-    else answer = (await run('bash', ['-c', setup + adapt(code, tenant)]).catch((error) => assert.fail(`${code}\n${error.stdout}${error.stderr}`))).stdout;
+    else
+      answer = (
+        await run('bash', ['-c', setup + adapt(code, tenant)]).catch((error) =>
+          assert.fail(`${code}\n${error.stdout}${error.stderr}`),
+        )
+      ).stdout;
   }
   assert.equal(shown, 4);
 });
@@ -62,15 +84,18 @@ test('Python with requests', async () => {
 
 test('JavaScript with fetch and postgrest-js', async () => {
   const tenant = await stack.newTenant({ numbers });
-  await run('node', ['--input-type=module', '-e', codeOf('js', tenant)], { cwd: join(checkout, 'test') }).catch((error) => assert.fail(error.stderr));
+  await run('node', ['--input-type=module', '-e', codeOf('js', tenant)], { cwd: join(checkout, 'test') }).catch(
+    (error) => assert.fail(error.stderr),
+  );
 });
 
 test('SQL', async () => {
   const tenant = await stack.newTenant({ numbers });
   const file = join(stack.dir, 'examples.sql');
   writeFileSync(file, codeOf('sql', tenant));
-  await run(join(stack.bin, 'psql'), ['-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', file],
-    { env: { ...process.env, PGHOST: stack.env.PGHOST, PGPORT: stack.env.PGPORT, PGUSER: 'postgres' } });
+  await run(join(stack.bin, 'psql'), ['-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', file], {
+    env: { ...process.env, PGHOST: stack.env.PGHOST, PGPORT: stack.env.PGPORT, PGUSER: 'postgres' },
+  });
 });
 
 test('every table, view and function of the API is described', async () => {
@@ -78,14 +103,32 @@ test('every table, view and function of the API is described', async () => {
     SELECT c.relname AS name FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname LIKE 'twilio%'
     UNION ALL SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'twilio%') n ORDER BY 1`);
   assert.ok(names.length > 15);
-  assert.deepEqual(names.flat().filter((name) => !text.includes(name)), []);
+  assert.deepEqual(
+    names.flat().filter((name) => !text.includes(name)),
+    [],
+  );
 });
 
 test('every error message that the document names exists, and every column of the settings is there', async () => {
-  const [[sources]] = await stack.sql(`SELECT string_agg(translate(p.prosrc, E'\\n\\t', '  '), ' ') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('public', 'twilio_private')`);
-  const messages = text.split('\n').filter((line) => /^\| 4\d\d /.test(line)).flatMap((line) => [...line.matchAll(/`([^`]+)`/g)].map(([, message]) => message));
+  const [[sources]] = await stack.sql(
+    `SELECT string_agg(translate(p.prosrc, E'\\n\\t', '  '), ' ') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('public', 'twilio_private')`,
+  );
+  const messages = text
+    .split('\n')
+    .filter((line) => /^\| 4\d\d /.test(line))
+    .flatMap((line) => [...line.matchAll(/`([^`]+)`/g)].map(([, message]) => message));
   assert.ok(messages.length > 25);
-  assert.deepEqual(messages.filter((message) => !sources.includes(message)), []);
-  const columns = (await stack.sql(`SELECT attname FROM pg_attribute WHERE attrelid = 'twilio_settings'::regclass AND attnum > 0 AND NOT attisdropped`)).flat();
-  assert.deepEqual(columns.filter((column) => !text.includes(`\`${column}\``)), []);
+  assert.deepEqual(
+    messages.filter((message) => !sources.includes(message)),
+    [],
+  );
+  const columns = (
+    await stack.sql(
+      `SELECT attname FROM pg_attribute WHERE attrelid = 'twilio_settings'::regclass AND attnum > 0 AND NOT attisdropped`,
+    )
+  ).flat();
+  assert.deepEqual(
+    columns.filter((column) => !text.includes(`\`${column}\``)),
+    [],
+  );
 });

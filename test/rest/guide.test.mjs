@@ -13,37 +13,67 @@ const USER = '018f4a3e-0000-7000-8000-000000000009';
 
 // The app signs users in; here it is one location of nginx that knows one user.
 const stack = await startStack({
-  site: (app) => ({ 'login.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${app.token(USER)}"}'; }` }),
+  site: (app) => ({
+    'login.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${app.token(USER)}"}'; }`,
+  }),
 });
 after(() => stack.stop());
 
-const guide = readFileSync(join(checkout, 'test/rest/guide.md'), 'utf8').replaceAll('https://sunstonecrm.com', stack.url);
-const blocks = [...guide.matchAll(/(?:^### ([^\n]*)\n)?\n?^```(\w+)\n(.*?)^```/gms)].map(([, title, language, code]) => ({ title: title?.replace(/:$/, ''), language, code }));
+const guide = readFileSync(join(checkout, 'test/rest/guide.md'), 'utf8').replaceAll(
+  'https://sunstonecrm.com',
+  stack.url,
+);
+const blocks = [...guide.matchAll(/(?:^### ([^\n]*)\n)?\n?^```(\w+)\n(.*?)^```/gms)].map(
+  ([, title, language, code]) => ({ title: title?.replace(/:$/, ''), language, code }),
+);
 const example = (title) => blocks.find((block) => block.title === title).code;
 
 async function shell(code, tenant) {
-  const { stdout } = await run('bash', ['-c', code.replaceAll('YOUR_TOKEN', tenant.token).replaceAll(`AC${'x'.repeat(32)}`, tenant.sid ?? '$&')
-    .replaceAll('your_auth_token_here', tenant.secret ?? '$&').replace(/^curl/gm, 'curl -sS')]);
+  const { stdout } = await run('bash', [
+    '-c',
+    code
+      .replaceAll('YOUR_TOKEN', tenant.token)
+      .replaceAll(`AC${'x'.repeat(32)}`, tenant.sid ?? '$&')
+      .replaceAll('your_auth_token_here', tenant.secret ?? '$&')
+      .replace(/^curl/gm, 'curl -sS'),
+  ]);
   return JSON.parse(stdout);
 }
 
 test('the guide has the examples that are run here', () => {
-  assert.deepEqual(blocks.map(({ title, language }) => [title, language]), [['Create Twilio Settings', 'bash'], ['Get Settings', 'bash'],
-    ['Verify Credentials', 'bash'], ['List Phone Numbers', 'bash'], ['Automated Testing', 'python']]);
+  assert.deepEqual(
+    blocks.map(({ title, language }) => [title, language]),
+    [
+      ['Create Twilio Settings', 'bash'],
+      ['Get Settings', 'bash'],
+      ['Verify Credentials', 'bash'],
+      ['List Phone Numbers', 'bash'],
+      ['Automated Testing', 'python'],
+    ],
+  );
 });
 
 test('curl: create, get, verify, list', async () => {
   const tenant = await stack.newTenant();
   const created = await shell(example('Create Twilio Settings'), tenant);
-  assert.deepEqual([created.account_sid, created.auth_token, created.phone_number], [tenant.sid, '••••••••', '+1234567890']);
+  assert.deepEqual(
+    [created.account_sid, created.auth_token, created.phone_number],
+    [tenant.sid, '••••••••', '+1234567890'],
+  );
   assert.deepEqual(await shell(example('Get Settings'), tenant), created);
   assert.equal((await shell(example('Verify Credentials'), tenant)).verified, true);
-  assert.deepEqual((await shell(example('List Phone Numbers'), tenant)).map((number) => number.phone_number), [tenant.number]);
+  assert.deepEqual(
+    (await shell(example('List Phone Numbers'), tenant)).map((number) => number.phone_number),
+    [tenant.number],
+  );
 });
 
 test('curl: the placeholders as they stand are refused with a sentence', async () => {
   const refused = await shell(example('Create Twilio Settings'), { token: stack.token(USER) });
-  assert.deepEqual([refused.message, refused.details], ['invalid auth token', 'An Auth Token has at least 32 characters, none of them a space or a line break.']);
+  assert.deepEqual(
+    [refused.message, refused.details],
+    ['invalid auth token', 'An Auth Token has at least 32 characters, none of them a space or a line break.'],
+  );
 });
 
 // Debian's python3 is the one with Debian's python3-requests.
@@ -55,6 +85,11 @@ test('Python: the example as it stands signs in and is told what is wrong with t
 
 test('Python: with an account in it the example creates the settings', async () => {
   const account = await stack.newTenant();
-  const printed = await python(example('Automated Testing').replace('AC...', account.sid).replace("'...'", `'${account.secret}'`));
-  assert.match(printed, new RegExp(`'account_sid': '${account.sid}', 'auth_token': '••••••••', 'phone_number': '\\+1234567890'`));
+  const printed = await python(
+    example('Automated Testing').replace('AC...', account.sid).replace("'...'", `'${account.secret}'`),
+  );
+  assert.match(
+    printed,
+    new RegExp(`'account_sid': '${account.sid}', 'auth_token': '••••••••', 'phone_number': '\\+1234567890'`),
+  );
 });

@@ -8,8 +8,14 @@ const ANNA = '018f4a3e-0000-7000-8000-00000000000a';
 const BEN = '018f4a3e-0000-7000-8000-00000000000b';
 // An account that only the stand-in knows.
 const account = {
-  sid: 'ACdec0deddec0deddec0deddec0deddec0', token: '5ec4e75ec4e75ec4e75ec4e75ec4e75e', friendly_name: 'Sunshine Dental', type: 'Trial',
-  numbers: [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010', friendly_name: 'Dr Ellis', capabilities: { mms: false } }],
+  sid: 'ACdec0deddec0deddec0deddec0deddec0',
+  token: '5ec4e75ec4e75ec4e75ec4e75ec4e75e',
+  friendly_name: 'Sunshine Dental',
+  type: 'Trial',
+  numbers: [
+    { phone_number: '+15005550006', friendly_name: 'Reception' },
+    { phone_number: '+15005550010', friendly_name: 'Dr Ellis', capabilities: { mms: false } },
+  ],
   verified_numbers: ['+15558675310'],
 };
 
@@ -19,7 +25,9 @@ const stack = await startStack({
   publicUrl: process.env.PUBLIC_URL,
   standin: !real,
   // The app signs its users in; this stands for it, so that the guide's Python example runs as it is.
-  site: (app) => ({ 'app.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${lasting(app, ANNA)}"}'; }` }),
+  site: (app) => ({
+    'app.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${lasting(app, ANNA)}"}'; }`,
+  }),
 });
 
 function lasting(app, user, claims = {}) {
@@ -40,13 +48,17 @@ console.log(`
 The settings page, for two users who do not see each other's account:
   Anna  ${stack.url}/twilio-settings#token=${anna}
   Ben   ${stack.url}/twilio-settings#token=${lasting(stack, BEN)}
-${real ? '\nEnter the Account SID and Auth Token of your Twilio account.' : `
+${
+  real
+    ? '\nEnter the Account SID and Auth Token of your Twilio account.'
+    : `
 Twilio is a stand-in on this machine. It knows one account:
   Account SID  ${account.sid}
   Auth Token   ${account.token}
   numbers      ${account.numbers.map((number) => number.phone_number).join(' ')}; messages go to ${account.verified_numbers.join(' ')}
 A message arrives for it:
-  curl -d '{"account": "${account.sid}", "from": "+15558675310", "to": "+15005550006", "body": "Hello!", "url": "${stack.publicUrl}/twilio/webhook", "send": true}' ${stack.standinControl}/inbound`}
+  curl -d '{"account": "${account.sid}", "from": "+15558675310", "to": "+15005550006", "body": "Hello!", "url": "${stack.publicUrl}/twilio/webhook", "send": true}' ${stack.standinControl}/inbound`
+}
 
 The API (OpenAPI at ${stack.url}/api/):
   TOKEN=${anna}

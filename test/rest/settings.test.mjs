@@ -12,8 +12,20 @@ const MASK = '••••••••';
 const PATH = '/api/twilio-settings/';
 const call = (tenant, method, body, path = PATH) => stack.request(method, path, { token: tenant.token, body });
 const account = (tenant) => ({ account_sid: tenant.sid, auth_token: tenant.secret });
-const GUIDE_COLUMNS = ['id', 'user_id', 'account_sid', 'auth_token', 'phone_number', 'sms_enabled', 'voice_enabled', 'is_active', 'is_verified',
-  'created_at', 'updated_at', 'last_verified_at'];
+const GUIDE_COLUMNS = [
+  'id',
+  'user_id',
+  'account_sid',
+  'auth_token',
+  'phone_number',
+  'sms_enabled',
+  'voice_enabled',
+  'is_active',
+  'is_verified',
+  'created_at',
+  'updated_at',
+  'last_verified_at',
+];
 
 function assertRefused(answer, status, message, detail) {
   assert.deepEqual([answer.status, answer.json.message], [status, message], answer.text);
@@ -23,7 +35,13 @@ function assertRefused(answer, status, message, detail) {
 
 test('before configuring, everything but POST answers 404 Settings not found', async () => {
   const tenant = await stack.newTenant();
-  for (const [method, path] of [['GET', PATH], ['PUT', PATH], ['DELETE', PATH], ['POST', `${PATH}verify`], ['GET', `${PATH}phone-numbers`]]) {
+  for (const [method, path] of [
+    ['GET', PATH],
+    ['PUT', PATH],
+    ['DELETE', PATH],
+    ['POST', `${PATH}verify`],
+    ['GET', `${PATH}phone-numbers`],
+  ]) {
     const answer = await call(tenant, method, method === 'PUT' ? { sms_enabled: false } : undefined, path);
     assertRefused(answer, 404, 'Settings not found', /No Twilio account is configured/);
     assert.equal(typeof answer.json.hint, 'string');
@@ -32,12 +50,39 @@ test('before configuring, everything but POST answers 404 Settings not found', a
 
 test('POST answers 201 with one object that has the columns of the guide and a masked token', async () => {
   const tenant = await stack.newTenant();
-  const answer = await call(tenant, 'POST', { ...account(tenant), phone_number: '+1234567890', sms_enabled: true, voice_enabled: false });
+  const answer = await call(tenant, 'POST', {
+    ...account(tenant),
+    phone_number: '+1234567890',
+    sms_enabled: true,
+    voice_enabled: false,
+  });
   assert.equal(answer.status, 201, answer.text);
   assert.deepEqual(Object.keys(answer.json).slice(0, GUIDE_COLUMNS.length), GUIDE_COLUMNS);
-  const { account_sid, auth_token, phone_number, sms_enabled, voice_enabled, is_active, is_verified, user_id, last_verified_at } = answer.json;
-  assert.deepEqual([account_sid, auth_token, phone_number, sms_enabled, voice_enabled, is_active, is_verified, user_id, last_verified_at],
-    [tenant.sid, MASK, '+1234567890', true, false, true, false, tenant.user, null]);
+  const {
+    account_sid,
+    auth_token,
+    phone_number,
+    sms_enabled,
+    voice_enabled,
+    is_active,
+    is_verified,
+    user_id,
+    last_verified_at,
+  } = answer.json;
+  assert.deepEqual(
+    [
+      account_sid,
+      auth_token,
+      phone_number,
+      sms_enabled,
+      voice_enabled,
+      is_active,
+      is_verified,
+      user_id,
+      last_verified_at,
+    ],
+    [tenant.sid, MASK, '+1234567890', true, false, true, false, tenant.user, null],
+  );
   assert.deepEqual((await call(tenant, 'GET')).json, answer.json);
 });
 
@@ -59,14 +104,24 @@ test('PUT changes what it names and keeps the rest, the token and the verificati
   const before = (await call(tenant, 'GET')).json;
   const answer = await call(tenant, 'PUT', { sms_enabled: false, phone_number: null });
   assert.equal(answer.status, 200);
-  assert.deepEqual(answer.json, { ...before, sms_enabled: false, phone_number: null, updated_at: answer.json.updated_at });
+  assert.deepEqual(answer.json, {
+    ...before,
+    sms_enabled: false,
+    phone_number: null,
+    updated_at: answer.json.updated_at,
+  });
   assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
 });
 
 test('the whole object may be sent back as it was read', async () => {
   const tenant = await stack.configuredTenant();
   const before = (await call(tenant, 'GET')).json;
-  const answer = await call(tenant, 'PUT', { ...before, voice_enabled: false, is_verified: false, account_name: 'forged' });
+  const answer = await call(tenant, 'PUT', {
+    ...before,
+    voice_enabled: false,
+    is_verified: false,
+    account_name: 'forged',
+  });
   assert.deepEqual(answer.json, { ...before, voice_enabled: false, updated_at: answer.json.updated_at });
   assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
 });
@@ -81,15 +136,49 @@ test('a new token resets the verification and is the one that is used', async ()
 
 test('POST and PUT write every column that users may write', async () => {
   const tenant = await stack.newTenant();
-  const written = { ...account(tenant), phone_number: '+15005550006', sms_enabled: false, voice_enabled: false, is_active: false, api_key_sid: `SK${'1'.repeat(32)}`,
-    messaging_service_sid: `MG${'1'.repeat(32)}`, resend_unknown: false, auto_reply: 'We call you back.' };
+  const written = {
+    ...account(tenant),
+    phone_number: '+15005550006',
+    sms_enabled: false,
+    voice_enabled: false,
+    is_active: false,
+    api_key_sid: `SK${'1'.repeat(32)}`,
+    messaging_service_sid: `MG${'1'.repeat(32)}`,
+    resend_unknown: false,
+    auto_reply: 'We call you back.',
+  };
   const answer = await call(tenant, 'POST', { ...written, api_key_secret: 's'.repeat(32) });
   assert.deepEqual(answer.json, { ...answer.json, ...written, auth_token: MASK, api_key_secret: MASK });
   const others = Object.keys(answer.json).filter((name) => !(name in written) && name !== 'api_key_secret');
-  assert.deepEqual(others, ['id', 'user_id', 'is_verified', 'created_at', 'updated_at', 'last_verified_at', 'account_name', 'account_status', 'account_type', 'verification_error',
-    'rate_limit_per_second', 'max_in_flight']);
-  const changes = { phone_number: '+15005550010', sms_enabled: true, voice_enabled: true, is_active: true, api_key_sid: null, messaging_service_sid: null, resend_unknown: true, auto_reply: null };
-  assert.deepEqual((await call(tenant, 'PUT', changes)).json, { ...(await call(tenant, 'GET')).json, ...changes, api_key_secret: null });
+  assert.deepEqual(others, [
+    'id',
+    'user_id',
+    'is_verified',
+    'created_at',
+    'updated_at',
+    'last_verified_at',
+    'account_name',
+    'account_status',
+    'account_type',
+    'verification_error',
+    'rate_limit_per_second',
+    'max_in_flight',
+  ]);
+  const changes = {
+    phone_number: '+15005550010',
+    sms_enabled: true,
+    voice_enabled: true,
+    is_active: true,
+    api_key_sid: null,
+    messaging_service_sid: null,
+    resend_unknown: true,
+    auto_reply: null,
+  };
+  assert.deepEqual((await call(tenant, 'PUT', changes)).json, {
+    ...(await call(tenant, 'GET')).json,
+    ...changes,
+    api_key_secret: null,
+  });
 });
 
 test('DELETE answers 204 and takes the secret with it', async () => {
@@ -97,7 +186,9 @@ test('DELETE answers 204 and takes the secret with it', async () => {
   const answer = await call(tenant, 'DELETE');
   assert.deepEqual([answer.status, answer.text], [204, '']);
   assertRefused(await call(tenant, 'GET'), 404, 'Settings not found');
-  assert.deepEqual(await stack.sql(`SELECT count(*) FROM twilio_private.credential WHERE user_id = '${tenant.user}'`), [['0']]);
+  assert.deepEqual(await stack.sql(`SELECT count(*) FROM twilio_private.credential WHERE user_id = '${tenant.user}'`), [
+    ['0'],
+  ]);
   assert.equal((await call(tenant, 'POST', account(tenant))).status, 201);
 });
 
@@ -133,15 +224,25 @@ test('verify answers 200 with verified: false and the reason for wrong credentia
   assert.match(answer.json.message, /Account SID or the Auth Token is wrong/);
   const stored = (await call(tenant, 'GET')).json;
   assert.deepEqual([stored.is_verified, stored.verification_error], [false, answer.json.message]);
-  assertRefused(await call(tenant, 'GET', undefined, `${PATH}phone-numbers`), 409, 'Twilio credentials are not verified');
+  assertRefused(
+    await call(tenant, 'GET', undefined, `${PATH}phone-numbers`),
+    409,
+    'Twilio credentials are not verified',
+  );
 });
 
 test('verify answers with the account and stores that it is verified', async () => {
   const tenant = await stack.configuredTenant();
   const answer = await call(tenant, 'POST', undefined, `${PATH}verify`);
-  assert.deepEqual([answer.json.verified, answer.json.account_name, answer.json.account_status], [true, 'Sunshine Dental', 'active']);
+  assert.deepEqual(
+    [answer.json.verified, answer.json.account_name, answer.json.account_status],
+    [true, 'Sunshine Dental', 'active'],
+  );
   const stored = (await call(tenant, 'GET')).json;
-  assert.deepEqual([stored.is_verified, Date.parse(stored.last_verified_at)], [true, Date.parse(answer.json.checked_at)]);
+  assert.deepEqual(
+    [stored.is_verified, Date.parse(stored.last_verified_at)],
+    [true, Date.parse(answer.json.checked_at)],
+  );
 });
 
 test('an unreachable Twilio is 502 and changes nothing', async () => {
@@ -153,7 +254,11 @@ test('an unreachable Twilio is 502 and changes nothing', async () => {
 });
 
 test('phone numbers are listed with what they can do, all pages of them', async () => {
-  const numbers = [...Array(120).keys()].map((n) => ({ phone_number: `+1500600${String(n).padStart(4, '0')}`, friendly_name: `Desk ${n}`, capabilities: { mms: n % 2 === 0 } }));
+  const numbers = [...Array(120).keys()].map((n) => ({
+    phone_number: `+1500600${String(n).padStart(4, '0')}`,
+    friendly_name: `Desk ${n}`,
+    capabilities: { mms: n % 2 === 0 },
+  }));
   const tenant = await stack.configuredTenant({ account: { numbers } });
   const { status, json } = await call(tenant, 'GET', undefined, `${PATH}phone-numbers`);
   assert.equal(status, 200);
@@ -166,12 +271,20 @@ test('phone numbers are listed with what they can do, all pages of them', async 
 
 test('the slash at the end may be left out, and a query is ignored', async () => {
   const tenant = await stack.configuredTenant();
-  for (const path of ['/api/twilio-settings', `${PATH}?_=123`, `${PATH}?user_id=eq.0`]) assert.equal((await call(tenant, 'GET', undefined, path)).json.account_sid, tenant.sid);
-  for (const path of ['verify', 'verify/']) assert.equal((await call(tenant, 'POST', { anything: 1 }, PATH + path)).json.verified, true);
-  for (const path of ['phone-numbers', 'phone-numbers/?x=1']) assert.equal((await call(tenant, 'GET', undefined, PATH + path)).json.length, 1);
+  for (const path of ['/api/twilio-settings', `${PATH}?_=123`, `${PATH}?user_id=eq.0`])
+    assert.equal((await call(tenant, 'GET', undefined, path)).json.account_sid, tenant.sid);
+  for (const path of ['verify', 'verify/'])
+    assert.equal((await call(tenant, 'POST', { anything: 1 }, PATH + path)).json.verified, true);
+  for (const path of ['phone-numbers', 'phone-numbers/?x=1'])
+    assert.equal((await call(tenant, 'GET', undefined, PATH + path)).json.length, 1);
   const head = await call(tenant, 'HEAD');
   assert.deepEqual([head.status, head.text], [200, '']);
-  for (const [method, path] of [['POST', 'phone-numbers'], ['GET', 'verify'], ['OPTIONS', '']]) assert.equal((await call(tenant, method, undefined, PATH + path)).status, 405);
+  for (const [method, path] of [
+    ['POST', 'phone-numbers'],
+    ['GET', 'verify'],
+    ['OPTIONS', ''],
+  ])
+    assert.equal((await call(tenant, method, undefined, PATH + path)).status, 405);
 });
 
 test('an administrator reads and writes the own settings there, whoever else has some', async () => {
@@ -185,22 +298,43 @@ test('an administrator reads and writes the own settings there, whoever else has
   assert.equal((await call(admin, 'GET')).json.account_sid, admin.sid);
   assert.equal((await call(admin, 'DELETE')).status, 204);
   assert.equal((await call(other, 'GET')).json.account_sid, other.sid);
-  assert.ok((await call(admin, 'GET', undefined, '/api/twilio_settings')).json.some((row) => row.account_sid === other.sid));
+  assert.ok(
+    (await call(admin, 'GET', undefined, '/api/twilio_settings')).json.some((row) => row.account_sid === other.sid),
+  );
 });
 
-test('the same through supabase\'s client on PostgREST\'s own interface', async () => {
+test("the same through supabase's client on PostgREST's own interface", async () => {
   const tenant = await stack.newTenant();
   const client = new PostgrestClient(`${stack.url}/api`, { headers: { Authorization: `Bearer ${tenant.token}` } });
-  const ok = async (query) => { const { data, error } = await query; assert.equal(error, null); return data; };
+  const ok = async (query) => {
+    const { data, error } = await query;
+    assert.equal(error, null);
+    return data;
+  };
 
   assert.equal((await client.from('twilio_settings').select().single()).error.code, 'PGRST116');
   assert.equal((await ok(client.from('twilio_settings').insert(account(tenant)).select().single())).auth_token, MASK);
   assert.equal((await client.from('twilio_settings').insert(account(tenant))).error.code, '23505');
-  assert.equal((await ok(client.from('twilio_settings').upsert({ phone_number: tenant.number }).select().single())).phone_number, tenant.number);
+  assert.equal(
+    (await ok(client.from('twilio_settings').upsert({ phone_number: tenant.number }).select().single())).phone_number,
+    tenant.number,
+  );
   assert.equal((await ok(client.rpc('twilio_verify').single())).verified, true);
-  assert.deepEqual((await ok(client.rpc('twilio_phone_numbers'))).map((number) => number.phone_number), [tenant.number]);
-  assert.deepEqual(await ok(client.from('twilio_settings').select('account_sid,twilio_numbers(phone_number,is_default)')),
-    [{ account_sid: tenant.sid, twilio_numbers: [{ phone_number: tenant.number, is_default: false }] }]);
-  assert.deepEqual(await ok(client.from('twilio_settings').update({ sms_enabled: false }).eq('user_id', tenant.user).select('sms_enabled')), [{ sms_enabled: false }]);
-  assert.deepEqual(await ok(client.from('twilio_settings').delete().eq('user_id', tenant.user).select('account_sid')), [{ account_sid: tenant.sid }]);
+  assert.deepEqual(
+    (await ok(client.rpc('twilio_phone_numbers'))).map((number) => number.phone_number),
+    [tenant.number],
+  );
+  assert.deepEqual(
+    await ok(client.from('twilio_settings').select('account_sid,twilio_numbers(phone_number,is_default)')),
+    [{ account_sid: tenant.sid, twilio_numbers: [{ phone_number: tenant.number, is_default: false }] }],
+  );
+  assert.deepEqual(
+    await ok(
+      client.from('twilio_settings').update({ sms_enabled: false }).eq('user_id', tenant.user).select('sms_enabled'),
+    ),
+    [{ sms_enabled: false }],
+  );
+  assert.deepEqual(await ok(client.from('twilio_settings').delete().eq('user_id', tenant.user).select('account_sid')), [
+    { account_sid: tenant.sid },
+  ]);
 });

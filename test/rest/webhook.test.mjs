@@ -13,34 +13,70 @@ const stack = await startStack({ publicUrl: PUBLIC });
 after(() => stack.stop());
 
 let made = 0;
-const newSid = () => `SM${String(made += 1).padStart(32, '0')}`;
-const inbound = (tenant, extra = {}) => ({ AccountSid: tenant.sid, MessageSid: newSid(), SmsStatus: 'received', From: '+15558675310', To: tenant.number, Body: 'Hello', NumMedia: '0', NumSegments: '1', ApiVersion: '2010-04-01', ...extra });
-const encode = (pairs) => pairs.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join('&').replaceAll('%20', '+');
+const newSid = () => `SM${String((made += 1)).padStart(32, '0')}`;
+const inbound = (tenant, extra = {}) => ({
+  AccountSid: tenant.sid,
+  MessageSid: newSid(),
+  SmsStatus: 'received',
+  From: '+15558675310',
+  To: tenant.number,
+  Body: 'Hello',
+  NumMedia: '0',
+  NumSegments: '1',
+  ApiVersion: '2010-04-01',
+  ...extra,
+});
+const encode = (pairs) =>
+  pairs
+    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
+    .join('&')
+    .replaceAll('%20', '+');
 const FORM = 'application/x-www-form-urlencoded; charset=UTF-8';
 
 // Sends bytes as they are; fetch would mend the URL.
 function send(path, { method = 'POST', headers = {}, body = '' }) {
   const { hostname, port } = new globalThis.URL(stack.url);
   return new Promise((resolve, reject) => {
-    const request = http.request({ hostname, port, method, path, headers: { 'content-length': Buffer.byteLength(body), ...headers } }, (response) => {
-      const parts = [];
-      response.on('data', (part) => parts.push(part));
-      response.on('end', () => resolve({ status: response.statusCode, type: response.headers['content-type'], text: Buffer.concat(parts).toString() }));
-    });
+    const request = http.request(
+      { hostname, port, method, path, headers: { 'content-length': Buffer.byteLength(body), ...headers } },
+      (response) => {
+        const parts = [];
+        response.on('data', (part) => parts.push(part));
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode,
+            type: response.headers['content-type'],
+            text: Buffer.concat(parts).toString(),
+          }),
+        );
+      },
+    );
     request.on('error', reject);
     request.end(body);
   });
 }
 
 // A form as the SDK signs it: the parameters grouped by name.
-function post(tenant, pairs, { suffix = '', token = tenant.secret, signedUrl = URL + suffix, headers = {}, body = encode(pairs) } = {}) {
+function post(
+  tenant,
+  pairs,
+  { suffix = '', token = tenant.secret, signedUrl = URL + suffix, headers = {}, body = encode(pairs) } = {},
+) {
   const params = {};
   for (const [name, value] of pairs) params[name] = name in params ? [params[name], value].flat() : value;
-  return send(`/twilio/webhook${suffix}`, { body, headers: { 'content-type': FORM, 'x-twilio-signature': webhooks.getExpectedTwilioSignature(token, signedUrl, params), ...headers } });
+  return send(`/twilio/webhook${suffix}`, {
+    body,
+    headers: {
+      'content-type': FORM,
+      'x-twilio-signature': webhooks.getExpectedTwilioSignature(token, signedUrl, params),
+      ...headers,
+    },
+  });
 }
 
 const postForm = (tenant, params, options) => post(tenant, Object.entries(params), options);
-const messages = (tenant) => stack.request('GET', '/api/twilio_messages?order=created_at', { token: tenant.token }).then(({ json }) => json);
+const messages = (tenant) =>
+  stack.request('GET', '/api/twilio_messages?order=created_at', { token: tenant.token }).then(({ json }) => json);
 const bodies = async (tenant) => (await messages(tenant)).map((message) => message.body);
 
 function assertTaken(answer) {
@@ -56,8 +92,10 @@ test('a signed message is taken and becomes a row of its tenant', async () => {
   const params = inbound(tenant, { Body: 'Grüße & 100 % – ja!' });
   assertTaken(await postForm(tenant, params));
   const [message] = await messages(tenant);
-  assert.deepEqual([message.direction, message.status, message.from_number, message.to_number, message.body, message.sid],
-    ['inbound', 'received', '+15558675310', tenant.number, 'Grüße & 100 % – ja!', params.MessageSid]);
+  assert.deepEqual(
+    [message.direction, message.status, message.from_number, message.to_number, message.body, message.sid],
+    ['inbound', 'received', '+15558675310', tenant.number, 'Grüße & 100 % – ja!', params.MessageSid],
+  );
   assertTaken(await postForm(tenant, params));
   assert.equal((await messages(tenant)).length, 1);
 });
@@ -65,7 +103,14 @@ test('a signed message is taken and becomes a row of its tenant', async () => {
 test('an unknown parameter and a repeated one are no obstacle', async () => {
   const tenant = await stack.configuredTenant();
   assertTaken(await postForm(tenant, inbound(tenant, { SomethingNew: 'x', Body: 'unknown' })));
-  assertTaken(await post(tenant, [...Object.entries(inbound(tenant, { Body: 'repeated' })), ['Tag', 'b'], ['Tag', 'a'], ['Tag', 'b']]));
+  assertTaken(
+    await post(tenant, [
+      ...Object.entries(inbound(tenant, { Body: 'repeated' })),
+      ['Tag', 'b'],
+      ['Tag', 'a'],
+      ['Tag', 'b'],
+    ]),
+  );
   assertTaken(await postForm(tenant, inbound(tenant, { Body: 'empty', FromCity: '', 'Odd name [0]': '' })));
   assert.deepEqual((await bodies(tenant)).sort(), ['empty', 'repeated', 'unknown']);
 });
@@ -73,9 +118,20 @@ test('an unknown parameter and a repeated one are no obstacle', async () => {
 test('bytes that are no UTF-8 are signed as they are, and replaced in the row', async () => {
   const tenant = await stack.configuredTenant();
   const params = inbound(tenant, { Body: 'caf?' });
-  const content = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => name + value).join('').replace('caf?', 'caf\xe9');
-  const signature = createHmac('sha1', tenant.secret).update(Buffer.from(URL + content, 'latin1')).digest('base64');
-  assertTaken(await postForm(tenant, params, { body: encode(Object.entries(params)).replace('caf%3F', 'caf%E9'), headers: { 'x-twilio-signature': signature } }));
+  const content = Object.entries(params)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => name + value)
+    .join('')
+    .replace('caf?', 'caf\xe9');
+  const signature = createHmac('sha1', tenant.secret)
+    .update(Buffer.from(URL + content, 'latin1'))
+    .digest('base64');
+  assertTaken(
+    await postForm(tenant, params, {
+      body: encode(Object.entries(params)).replace('caf%3F', 'caf%E9'),
+      headers: { 'x-twilio-signature': signature },
+    }),
+  );
   assert.deepEqual(await bodies(tenant), ['caf\ufffd']);
 });
 
@@ -89,13 +145,30 @@ test('a body of 200 kB is taken, one above 256 kB is not', async () => {
 test('GET, JSON, a path behind it, a query and ports are signed as the SDK does', async () => {
   const tenant = await stack.configuredTenant();
   const query = `?${encode(Object.entries(inbound(tenant, { Body: 'by GET' })))}`;
-  assertTaken(await send(`/twilio/webhook${query}`, { method: 'GET', headers: { 'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + query, {}) } }));
+  assertTaken(
+    await send(`/twilio/webhook${query}`, {
+      method: 'GET',
+      headers: { 'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + query, {}) },
+    }),
+  );
   assertTaken(await postForm(tenant, inbound(tenant, { Body: 'path' }), { suffix: '/sms' }));
   assertTaken(await postForm(tenant, inbound(tenant, { Body: 'query' }), { suffix: "?a=1&b=%2F+'x'&a=2" }));
-  assertTaken(await postForm(tenant, inbound(tenant, { Body: 'port' }), { signedUrl: 'https://crm.example.com:443/twilio/webhook' }));
+  assertTaken(
+    await postForm(tenant, inbound(tenant, { Body: 'port' }), {
+      signedUrl: 'https://crm.example.com:443/twilio/webhook',
+    }),
+  );
   const json = JSON.stringify({ AccountSid: tenant.sid, anything: 1 });
   const suffix = `?bodySHA256=${webhooks.getExpectedBodyHash(json)}`;
-  assertTaken(await send(`/twilio/webhook${suffix}`, { body: json, headers: { 'content-type': 'application/json', 'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + suffix, {}) } }));
+  assertTaken(
+    await send(`/twilio/webhook${suffix}`, {
+      body: json,
+      headers: {
+        'content-type': 'application/json',
+        'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + suffix, {}),
+      },
+    }),
+  );
   assert.deepEqual((await bodies(tenant)).sort(), ['by GET', 'path', 'port', 'query']);
 });
 
@@ -103,7 +176,9 @@ test('what is not signed, or not rightly, is 403 and leaves no row', async () =>
   const tenant = await stack.configuredTenant();
   const other = await stack.configuredTenant();
   const params = inbound(tenant);
-  assertRefused(await send('/twilio/webhook', { body: encode(Object.entries(params)), headers: { 'content-type': FORM } }));
+  assertRefused(
+    await send('/twilio/webhook', { body: encode(Object.entries(params)), headers: { 'content-type': FORM } }),
+  );
   assertRefused(await send('/twilio/webhook', { method: 'GET' }));
   assertRefused(await send('/twilio/webhook', { body: 'nonsense' }));
   assertRefused(await postForm(tenant, params, { token: 'w'.repeat(32) }));
@@ -118,8 +193,21 @@ test('headers of a client do not change what was requested', async () => {
   const tenant = await stack.configuredTenant();
   const evil = 'https://evil.example.com/twilio/webhook';
   assertRefused(await postForm(tenant, inbound(tenant), { signedUrl: evil, headers: { 'x-twilio-url': evil } }));
-  assertTaken(await postForm(tenant, inbound(tenant, { Body: 'spoofed' }), { headers: { 'x-twilio-url': evil, 'x-original-method': 'GET', 'x-original-content-type': 'application/json',
-    accept: 'application/json', prefer: 'return=minimal, tx=rollback', range: '0-0', 'accept-profile': 'pg_catalog', 'content-profile': 'pg_catalog', authorization: 'Bearer nonsense' } }));
+  assertTaken(
+    await postForm(tenant, inbound(tenant, { Body: 'spoofed' }), {
+      headers: {
+        'x-twilio-url': evil,
+        'x-original-method': 'GET',
+        'x-original-content-type': 'application/json',
+        accept: 'application/json',
+        prefer: 'return=minimal, tx=rollback',
+        range: '0-0',
+        'accept-profile': 'pg_catalog',
+        'content-profile': 'pg_catalog',
+        authorization: 'Bearer nonsense',
+      },
+    }),
+  );
   assert.deepEqual(await bodies(tenant), ['spoofed']);
 });
 
@@ -134,10 +222,23 @@ test('only a tenant who is verified and active is believed', async () => {
 });
 
 test('a status callback reaches its message', async () => {
-  const tenant = await stack.configuredTenant({ account: { callbacks: 'manual', life: { queued_after: 1e6, sent_after: 2e6, delivered_after: 3e6, price_after: 4e6 } } });
-  await stack.request('POST', '/api/rpc/twilio_send_sms', { token: tenant.token, body: { to_number: '+15558675310', body: 'Hi' } });
+  const tenant = await stack.configuredTenant({
+    account: {
+      callbacks: 'manual',
+      life: { queued_after: 1e6, sent_after: 2e6, delivered_after: 3e6, price_after: 4e6 },
+    },
+  });
+  await stack.request('POST', '/api/rpc/twilio_send_sms', {
+    token: tenant.token,
+    body: { to_number: '+15558675310', body: 'Hi' },
+  });
   const message = await until('Twilio took the message', async () => (await messages(tenant)).find((one) => one.sid));
-  const delivery = await stack.twilio('POST', 'callback', { account: tenant.sid, message: message.sid, status: 'delivered', send: true });
+  const delivery = await stack.twilio('POST', 'callback', {
+    account: tenant.sid,
+    message: message.sid,
+    status: 'delivered',
+    send: true,
+  });
   assert.deepEqual([delivery.status, delivery.attempts], [200, 1]);
   assert.match(delivery.url, /^https:\/\/crm\.example\.com\/twilio\/webhook\?m=/);
   assert.equal((await messages(tenant))[0].status, 'delivered');
