@@ -16,6 +16,7 @@ DROP EXTENSION pg_twilio;
 CREATE EXTENSION pg_twilio;
 DROP EXTENSION pg_twilio;
 -- what somebody planted under one of our names is not adopted
+\set SHOW_CONTEXT never
 CREATE FUNCTION twilio_current_user_id() RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$;
 CREATE EXTENSION pg_twilio;
 SELECT count(*) FROM pg_namespace WHERE nspname = 'twilio_private';
