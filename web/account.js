@@ -247,7 +247,13 @@ export async function reload(options) {
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 404) show(null, options);
-    else if (error.status !== 401) notice('account-notice', 'error', error.sentence);
+    else if (error.status !== 401) {
+      if ($('status').dataset.state === 'loading') {
+        $('status').dataset.state = 'missing';
+        $('status-text').textContent = 'Not available';
+      }
+      notice('account-notice', 'error', error.sentence);
+    }
   }
 }
 
@@ -272,6 +278,7 @@ $('phone_choice').addEventListener('change', () => {
 });
 numbers.onNumbers(offerNumbers);
 channel.addEventListener('message', () => reload());
-document.addEventListener('visibilitychange', () => {
-  if (!document.hidden && !$('workspace').hidden) reload();
-});
+// What others did meanwhile, or Twilio: an account that it suspends is not verified any more.
+const look = () => !document.hidden && !$('workspace').hidden && reload();
+document.addEventListener('visibilitychange', look);
+setInterval(look, 60_000);

@@ -46,7 +46,12 @@ export async function request(method, path, body) {
   if (response.status === 401) {
     // The app may have renewed the token meanwhile.
     if (token() !== used && token() !== '') return request(method, path, body);
-    signOut('Your session has ended. Sign in again in the app, or enter a new token.');
+    const expired = /expired/i.test(answer?.message);
+    signOut(
+      expired
+        ? 'Your session has ended. Sign in again in the app, or enter a new token.'
+        : 'The server does not accept this token. Sign in again in the app, or enter another one.',
+    );
   }
   throw new Refusal(response.status, answer);
 }

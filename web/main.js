@@ -12,6 +12,7 @@ let listedFor = ''; // the account whose numbers are shown, and whether it was v
 
 function askToSignIn(reason) {
   messages.stop();
+  $('confirm-delete').close();
   $('workspace').hidden = true;
   $('sign-in').hidden = false;
   $('sign-in-reason').textContent = reason;

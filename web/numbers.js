@@ -1,8 +1,10 @@
 // The account's phone numbers: as last listed by Twilio, and asked for again when the user wants that.
 
-import { get, Refusal } from './api.js';
+import { get, post, Refusal } from './api.js';
 import { $, announce, busy, make } from './page.js';
 
+// Where Twilio reports what a number receives, when the app and its webhook are on this origin.
+const webhook = `${location.origin}/twilio/webhook`;
 let known = [];
 const followers = [];
 
@@ -43,6 +45,9 @@ function item(number) {
 function show(numbers, empty) {
   known = numbers;
   $('numbers-list').replaceChildren(...numbers.map(item));
+  // A long list scrolls by itself, so it can be reached by keyboard.
+  $('numbers-region').tabIndex = numbers.length > 5 ? 0 : -1;
+  $('numbers-receive').hidden = numbers.every((number) => !number.sms || number.sms_url === webhook);
   $('numbers-empty').textContent = empty;
   $('numbers-empty').hidden = numbers.length > 0;
   for (const follower of followers) follower(numbers);
@@ -79,7 +84,9 @@ export async function load(settings) {
     return;
   }
   try {
-    const numbers = await get('twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice&order=phone_number');
+    const numbers = await get(
+      'twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url&order=phone_number',
+    );
     if (numbers.length > 0) show(numbers, '');
     else await refresh();
   } catch (error) {
@@ -87,4 +94,19 @@ export async function load(settings) {
   }
 }
 
+// The order goes out when the request is done; Twilio's answer is seen a moment later.
+async function receive() {
+  try {
+    const ordered = await post('rpc/twilio_configure_webhooks');
+    announce(`${ordered} ${ordered === 1 ? 'number is' : 'numbers are'} told to report to this app.`);
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1500);
+    });
+    await refresh();
+  } catch (error) {
+    failed(error);
+  }
+}
+
+$('receive').addEventListener('click', () => busy($('receive'), 'Asking Twilio …', receive));
 $('refresh-numbers').addEventListener('click', refresh);

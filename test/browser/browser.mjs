@@ -35,7 +35,7 @@ export async function openPage(
   });
   const complaints = [];
   context.on('page', (page) => {
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(20_000);
     page.on('pageerror', (error) => complaints.push(error.stack));
     page.on('console', (message) => {
       // Chromium also writes down each request that was refused, which the page shows to the user.

@@ -166,6 +166,21 @@ test('a message that arrives is shown as text, whatever is in it', async (t) => 
   assert.equal(await page.locator('#messages img, #messages b').count(), 0);
 });
 
+test('numbers are told to report here, and what they receive is shown', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  const inbound = {
+    account: tenant.sid,
+    from: '+15558675310',
+    to: '+15005550006',
+    body: 'Do you have time?',
+    send: true,
+  };
+  assert.equal((await stack.twilio('POST', 'inbound', inbound)).status, 200);
+  await item(page, 'Do you have time?').filter({ hasText: 'Received' }).waitFor();
+});
+
 test('older messages come when asked for', async (t) => {
   const { tenant, page } = await openVerified(t);
   const rows = [...Array(30).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));

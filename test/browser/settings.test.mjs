@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { startStack } from '../rest/stack.mjs';
+import { mint, startStack } from '../rest/stack.mjs';
 import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
 
 const stack = await startStack();
@@ -244,6 +244,25 @@ test('a name given at Twilio is text, whatever is in it', async (t) => {
   await shows(page, '#facts', evil);
   assert.equal(await page.evaluate(() => window.pwned), undefined);
   assert.equal(await page.locator('main img, main script').count(), 0);
+});
+
+test('a long list of numbers scrolls, also by keyboard', async (t) => {
+  const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
+  const tenant = await stack.configuredTenant({ account: { numbers } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', '+15006000119');
+  await assertAccessible(page, 'many numbers');
+  await page.locator('#numbers-region').focus();
+  await page.keyboard.press('End');
+  await page.waitForFunction(() => document.querySelector('#numbers-region').scrollTop > 1000);
+});
+
+test('a token that names no user, or is none of ours, is told so', async (t) => {
+  const page = await openPage(t, browser, stack, stack.token(undefined));
+  await shows(page, '#account-notice', 'twilio_current_user_id() is null.');
+  await shows(page, '#status', 'Not available');
+  const forged = await openPage(t, browser, stack, mint('x'.repeat(40), { sub: 'x', role: 'twilio_user' }));
+  await shows(forged, '#sign-in-reason', 'The server does not accept this token.');
 });
 
 test('the page may load and run nothing but its own files', async () => {

@@ -160,11 +160,12 @@ class Stack {
 
   // The logs of all programs, by name.
   logs() {
-    const below = (dir) => readdirSync(join(this.dir, dir), { withFileTypes: true }).flatMap((entry) => {
-      const name = join(dir, entry.name);
-      if (entry.isDirectory()) return name === 'data' ? [] : below(name);
-      return entry.isFile() && name.endsWith('.log') ? [name] : [];
-    });
+    const below = (dir) =>
+      readdirSync(join(this.dir, dir), { withFileTypes: true }).flatMap((entry) => {
+        const name = join(dir, entry.name);
+        if (entry.isDirectory()) return name === 'data' ? [] : below(name);
+        return entry.isFile() && name.endsWith('.log') ? [name] : [];
+      });
     return Object.fromEntries(below('.').map((name) => [name, readFileSync(join(this.dir, name), 'utf8')]));
   }
 
