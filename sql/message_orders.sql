@@ -109,6 +109,25 @@ COMMENT ON FUNCTION twilio_private.set_waiting(uuid[], uuid[], text) IS
     'Gives messages without SID a status of our own: pending, unknown or unresolved.';
 REVOKE ALL ON FUNCTION twilio_private.set_waiting(uuid[], uuid[], text) FROM PUBLIC;
 
+-- Where a look has given a message's SID to another that reads the same, Twilio's own answer is right.
+CREATE FUNCTION twilio_private.apply_answers(user_ids uuid[], ids uuid[], objects jsonb[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.apply_messages(user_ids, ids, objects, 'api');
+EXCEPTION WHEN unique_violation THEN
+    FOR n IN 1 .. cardinality(ids) LOOP
+        IF twilio_private.is_message(objects[n]) THEN
+            PERFORM twilio_private.adopt_sid(user_ids[n], ids[n], objects[n] ->> 'sid');
+            PERFORM twilio_private.apply_messages(user_ids[n:n], ids[n:n], objects[n:n], 'api');
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) IS 'Puts Twilio''s answers to our POSTs into the rows of the messages.';
+REVOKE ALL ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.message_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -124,7 +143,7 @@ BEGIN
     LOOP
         CASE said.outcome
         WHEN 'sent' THEN
-            PERFORM twilio_private.apply_messages(said.user_ids, said.ids, said.objects, 'api');
+            PERFORM twilio_private.apply_answers(said.user_ids, said.ids, said.objects);
             PERFORM twilio_private.follow_messages(said.user_ids, said.ids, said.objects);
             IF EXISTS (SELECT FROM unnest(said.objects) o WHERE NOT twilio_private.is_message(o)) THEN
                 PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id))

@@ -46,7 +46,10 @@ BEGIN
         PERFORM twilio_private.refuse_message('send_at is too far ahead', 'A message can be planned for at most one year ahead.',
                                               'Insert it later.');
     END IF;
-    IF expires_at <= greatest(now(), send_at) THEN
+    IF expires_at > now() + interval '2 years' THEN
+        PERFORM twilio_private.refuse_message('expires_at is too far ahead', 'A message can wait for at most two years.',
+                                              'Leave expires_at out: twilio.message_ttl gives the default.');
+    ELSIF expires_at <= greatest(now(), send_at) THEN
         PERFORM twilio_private.refuse_message('the message has expired already', 'expires_at is not later than now and send_at.',
                                               'Leave expires_at out: twilio.message_ttl gives the default.');
     END IF;

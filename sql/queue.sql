@@ -35,7 +35,8 @@ BEGIN
         LEFT JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
         LEFT JOIN twilio_private.breaker b ON b.user_id = o.user_id
         LEFT JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread');
+        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread')
+          AND NOT (o.kind = 'message_look' AND EXISTS (SELECT FROM twilio_private.outbox u WHERE u.ref = o.ref AND u.kind = 'message'));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.visible_orders() IS 'The rows of twilio_queue.';
@@ -47,7 +48,7 @@ CREATE VIEW @extschema@.twilio_queue WITH (security_barrier) AS
     FROM twilio_private.visible_orders() o;
 COMMENT ON VIEW @extschema@.twilio_queue IS
     'What is to be done at Twilio and is not done yet, and why it waits. A user sees the own part, twilio_admin all.
-The re-reading of final statuses and prices, which goes on for two days, is not shown.';
+A message has one row, also while it is being looked up. The re-reading of final statuses and prices is not shown.';
 COMMENT ON COLUMN @extschema@.twilio_queue.user_id IS 'The user (tenant).';
 COMMENT ON COLUMN @extschema@.twilio_queue.order_id IS 'Number of the order.';
 COMMENT ON COLUMN @extschema@.twilio_queue.kind IS

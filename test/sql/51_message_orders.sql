@@ -89,6 +89,15 @@ SELECT count(*) FROM looked_up(VARIADIC '{}');
 SELECT * FROM state;
 DELETE FROM twilio_messages;
 
+-- a look was wrong: Twilio's own answer takes the SID back
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 2);
+SELECT count(*) FROM answer('unknown');
+SELECT id AS mine FROM twilio_messages ORDER BY id LIMIT 1 \gset
+SELECT count(*) FROM looked_up(listed(5, 'twin'));
+SELECT twilio_private.apply_answers(ARRAY[user_id], ARRAY[id], ARRAY[listed(5, 'twin')]) FROM twilio_messages WHERE id <> :'mine';
+SELECT * FROM state;
+DELETE FROM twilio_messages;
+
 -- prices come late: few messages are fetched, many are listed
 SELECT count(*) FROM generate_series(1, 30) i, twilio_send_sms('+15005550009', 'priced ' || i);
 SELECT count(*) FROM answer('sent');
