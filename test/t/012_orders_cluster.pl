@@ -132,6 +132,20 @@ wait_for_worker($node, 'copied', 10, 'the copy has a worker, too');
 is(run_sql($node, 'SELECT armed FROM twilio_status', db => 'copied')->{out}, 'f', '... which is not armed');
 $node->safe_psql('template1', "DROP DATABASE $_ WITH (FORCE)") for qw(renamed copied busy4 busy5);
 
+$standin->calm;
+$standin->behave('delay', ms => 20);
+$so_far = posts($standin);
+order($node, 1, 'under load', 4000);
+wait_until { posts($standin) - $so_far > 100 } 10, 'while four thousand orders are being sent';
+$node->safe_psql('template1', 'CREATE DATABASE cycles');
+my $cycles = run_sql($node, "CREATE EXTENSION pg_twilio CASCADE;\n" . "DROP EXTENSION pg_twilio; CREATE EXTENSION pg_twilio;\n" x 20, db => 'cycles');
+ok($cycles->{ok}, 'create and drop extension work 20 times in another database') or diag($cycles->{error});
+cmp_ok($cycles->{seconds} / 20, '<', 5, '... none of them waits long');
+wait_for_worker($node, 'cycles', 10, '... which has a worker in the end');
+wait_until { parcels($node, 'under load', 'sent') == 4000 } 60, '... and all orders are sent';
+is(posts($standin) - $so_far, 4000, '... once each');
+$node->safe_psql('template1', 'DROP DATABASE cycles WITH (FORCE)');
+
 # ---- crashes --------------------------------------------------------------------------------------
 
 # Ends the worker, in one way or another, with ten requests in flight. Where it ends without a word, what

@@ -13,7 +13,7 @@ use Test::More;
 my $standin = start_standin();
 my $node = new_cluster('main', standin => $standin, conf => <<'END');
 twilio.poll_interval = 1h
-twilio.request_timeout = 2s
+twilio.request_timeout = 20s
 twilio.reconcile_after = 1s
 twilio.max_response_size = 1MB
 END
