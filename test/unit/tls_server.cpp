@@ -59,7 +59,7 @@ std::string bigEndian(std::uint32_t value)
 
 class TlsServer::Connection {
 public:
-    Connection(TlsServer& server, int socket, int number) : server_(server), socket_(socket), number_(number)
+    Connection(TlsServer& server, int socket, int number) : server_(server), number_(number)
     {
         ssl_ = SSL_new(server.context_);
         SSL_set_fd(ssl_, socket);
@@ -232,7 +232,6 @@ private:
     }
 
     TlsServer& server_;
-    int socket_;
     int number_;
     SSL* ssl_ = nullptr;
     std::string buffer_;
