@@ -6,7 +6,7 @@
 
 namespace twilio::pg {
 
-template <typename Row, typename ToElement>
+template<typename Row, typename ToElement>
 Datum toArray(const std::vector<Row>& rows, Oid type, ToElement&& toElement)
 {
     std::int16_t length = 0;
@@ -22,8 +22,7 @@ Datum toArray(const std::vector<Row>& rows, Oid type, ToElement&& toElement)
         values[i] = element.value_or(0);
     }
     int lower = 1;
-    return PointerGetDatum(
-        construct_md_array(values, nulls, 1, &count, &lower, type, length, byValue, alignment));
+    return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower, type, length, byValue, alignment));
 }
 
 inline std::optional<Datum> textOrNull(std::string_view value)

@@ -68,9 +68,8 @@ Request readArguments(FunctionCallInfo fcinfo)
     for (int i = 0; i < 10; i++)
         request.fields[order[i]] = argument(fcinfo, i + 1);
     request.counted = PG_ARGISNULL(11) || PG_GETARG_BOOL(11);
-    request.deadline = PG_ARGISNULL(12)
-                                  ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs)
-                                  : PG_GETARG_TIMESTAMPTZ(12);
+    request.deadline = PG_ARGISNULL(12) ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs)
+                                        : PG_GETARG_TIMESTAMPTZ(12);
     request.fields[actor] = pg::guarded([] {
         const char* role = GetConfigOption("role", true, false);
         return role == nullptr || std::strcmp(role, "none") == 0 ? GetUserNameFromId(GetSessionUserId(), false) : role;
@@ -131,7 +130,7 @@ Ticket submitWhenUp(dsm_handle handle, TimestampTz deadline)
 {
     Ticket ticket;
     std::string note;
-    for (bool poked = false;; ) {
+    for (bool poked = false;;) {
         switch (submit(handle, ticket, note)) {
         case Submission::accepted:
             return ticket;
@@ -139,8 +138,9 @@ Ticket submitWhenUp(dsm_handle handle, TimestampTz deadline)
             throw Failure("PT502", "the pg_twilio worker cannot start", "No background worker slot is free.",
                           "Raise max_worker_processes and restart the server.");
         case Submission::paused:
-            throw Failure("PT502", "the pg_twilio worker is paused", note,
-                          "Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.");
+            throw Failure(
+                "PT502", "the pg_twilio worker is paused", note,
+                "Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.");
         case Submission::no_worker:
             if (!poked)
                 shared::poke(MyDatabaseId);
@@ -313,7 +313,8 @@ Datum parseBody(const std::string& body)
 {
     try {
         return pg::guarded([&] {
-            if (body.find('\0') != std::string::npos || !pg_verify_mbstr(PG_UTF8, body.data(), static_cast<int>(body.size()), true))
+            if (body.find('\0') != std::string::npos ||
+                !pg_verify_mbstr(PG_UTF8, body.data(), static_cast<int>(body.size()), true))
                 ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("not UTF-8")));
             char* text = pg_any_to_server(body.c_str(), static_cast<int>(body.size()), PG_UTF8);
             return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));

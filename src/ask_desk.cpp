@@ -62,9 +62,12 @@ struct AskDesk::Ask {
     bool canceled() const { return header->canceled.load(std::memory_order_acquire); }
     void compose(Verdict verdict, int errorCode, std::string_view message)
     {
-        ask::AnswerHeader const head{verdict, static_cast<std::int32_t>(reply.status), errorCode,
+        ask::AnswerHeader const head{verdict,
+                                     static_cast<std::int32_t>(reply.status),
+                                     errorCode,
                                      static_cast<std::uint32_t>(message.size()),
-                                     static_cast<std::uint32_t>(reply.body.size()), 0};
+                                     static_cast<std::uint32_t>(reply.body.size()),
+                                     0};
         answer.assign(reinterpret_cast<const char*>(&head), sizeof(head));
         answer.append(message).append(reply.body);
     }
@@ -166,7 +169,8 @@ void AskDesk::start(Ask& ask)
     request.body = ask.fields[ask::form];
     request.username = ask.fields[ask::username];
     request.password = secret->copy();
-    request.timeout = std::clamp(until(ask.header->deadline), milliseconds(1), milliseconds(settings::requestTimeoutMs));
+    request.timeout =
+        std::clamp(until(ask.header->deadline), milliseconds(1), milliseconds(settings::requestTimeoutMs));
     ask.started = true;
     inFlight_++;
     engine_.start(std::move(request));

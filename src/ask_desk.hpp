@@ -20,9 +20,9 @@ public:
     AskDesk(const AskDesk&) = delete;
     AskDesk& operator=(const AskDesk&) = delete;
 
-    void reload(); // settings have changed
-    void admit();  // new asks, and those whose backend has gone
-    bool take(Reply& reply); // false: not one of ours
+    void reload();                  // settings have changed
+    void admit();                   // new asks, and those whose backend has gone
+    bool take(Reply& reply);        // false: not one of ours
     void answer(AuditTrail& audit); // answers what has finished, and records it
     bool idle() const { return asks_.empty(); }
     std::size_t inFlight() const { return inFlight_; }

@@ -104,10 +104,9 @@ void logRequest(std::string_view method, std::string_view path, const Reply& rep
     std::string const outcome =
         reply.transport == Transport::answered ? std::to_string(reply.status) : auditOutcome(reply);
     auto const millis = std::chrono::duration_cast<std::chrono::milliseconds>(reply.duration).count();
-    ereport(LOG, (errhidestmt(true),
-                  errmsg_internal("twilio: %.*s %s %s %ld ms %s", static_cast<int>(method.size()), method.data(),
-                                  withoutNumbers(path).c_str(), outcome.c_str(), static_cast<long>(millis),
-                                  reply.requestId.c_str())));
+    ereport(LOG, (errhidestmt(true), errmsg_internal("twilio: %.*s %s %s %ld ms %s", static_cast<int>(method.size()),
+                                                     method.data(), withoutNumbers(path).c_str(), outcome.c_str(),
+                                                     static_cast<long>(millis), reply.requestId.c_str())));
 }
 
 } // namespace twilio

@@ -19,9 +19,8 @@ bool isTwilioHost(std::string_view host)
 
 bool isPlainPath(std::string_view path)
 {
-    return !path.empty() && path.front() == '/' && std::all_of(path.begin(), path.end(), [](char c) {
-        return c > 0x20 && c < 0x7f && c != '#' && c != '\\';
-    });
+    return !path.empty() && path.front() == '/' &&
+           std::all_of(path.begin(), path.end(), [](char c) { return c > 0x20 && c < 0x7f && c != '#' && c != '\\'; });
 }
 
 } // namespace

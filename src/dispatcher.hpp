@@ -23,12 +23,12 @@ public:
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
 
-    void reload();           // settings have changed
-    void pause(bool paused); // library and SQL do not fit together: nothing is touched
-    void wake();             // orders were committed
-    bool take(Reply& reply); // false: not one of ours
-    void work(AuditTrail& audit); // records, claims and starts what is due
-    void releaseReady(); // at the end: gives back what was not started, records what has come
+    void reload();                                // settings have changed
+    void pause(bool paused);                      // library and SQL do not fit together: nothing is touched
+    void wake();                                  // orders were committed
+    bool take(Reply& reply);                      // false: not one of ours
+    void work(AuditTrail& audit);                 // records, claims and starts what is due
+    void releaseReady();                          // at the end: gives back what was not started, records what has come
     std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
     bool idle() const { return inFlight_.empty() && ready_.empty() && results_.empty(); }
 

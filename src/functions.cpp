@@ -143,8 +143,8 @@ pg_uuid_t uuidV7()
     timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);
     static std::uint64_t last = 0;
-    std::uint64_t ticks = static_cast<std::uint64_t>(now.tv_sec) * 4096000 +
-                          static_cast<std::uint64_t>(now.tv_nsec) * 4096 / 1000000;
+    std::uint64_t ticks =
+        static_cast<std::uint64_t>(now.tv_sec) * 4096000 + static_cast<std::uint64_t>(now.tv_nsec) * 4096 / 1000000;
     last = ticks = std::max(ticks, last + 1);
     std::uint64_t const millis = ticks >> 12;
     pg_uuid_t uuid;
@@ -207,8 +207,8 @@ Datum pg_twilio_stash_put(PG_FUNCTION_ARGS)
     return pg::entry([&]() -> Datum {
         std::string const kind = textArgument(fcinfo, 1);
         text* secret = PG_GETARG_TEXT_PP(2);
-        stash::put({*PG_GETARG_UUID_P(0), kind}, {VARDATA_ANY(secret), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(secret))},
-                   PG_GETARG_BOOL(3));
+        stash::put({*PG_GETARG_UUID_P(0), kind},
+                   {VARDATA_ANY(secret), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(secret))}, PG_GETARG_BOOL(3));
         PG_RETURN_VOID();
     });
 }

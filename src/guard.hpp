@@ -54,10 +54,7 @@ struct Failure final : std::exception {
     {
     }
     const char* what() const noexcept override { return message; }
-    int code() const noexcept
-    {
-        return MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
-    }
+    int code() const noexcept { return MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]); }
 
     const char* sqlstate;
     const char* message;
@@ -90,7 +87,8 @@ struct Raised {
     pg_unreachable();
 }
 
-template <typename Body> auto entry(Body&& body) -> decltype(body())
+template<typename Body>
+auto entry(Body&& body) -> decltype(body())
 {
     ErrorData* raised = nullptr;
     Raised ours;
@@ -116,8 +114,8 @@ template <typename Body> auto entry(Body&& body) -> decltype(body())
         raise(ours);
     if (outOfMemory)
         ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("pg_twilio failed unexpectedly"),
-                    errdetail_internal("%s", text)));
+    ereport(ERROR,
+            (errcode(ERRCODE_INTERNAL_ERROR), errmsg("pg_twilio failed unexpectedly"), errdetail_internal("%s", text)));
     pg_unreachable();
 }
 
@@ -138,7 +136,8 @@ private:
     ErrorContextCallback* context_;
 };
 
-template <typename Body> auto guarded(Body&& body) -> decltype(body())
+template<typename Body>
+auto guarded(Body&& body) -> decltype(body())
 {
     ErrorStackScope scope;
     MemoryContext const caller = CurrentMemoryContext;

@@ -13,20 +13,22 @@ namespace {
 using outbox::Order;
 using outbox::Result;
 
-template <typename... Cases> struct Match : Cases... {
+template<typename... Cases>
+struct Match : Cases... {
     using Cases::operator()...;
 };
-template <typename... Cases> Match(Cases...) -> Match<Cases...>;
+template<typename... Cases>
+Match(Cases...) -> Match<Cases...>;
 
 TimestampTz toTimestamp(TimePoint time)
 {
-    return GetCurrentTimestamp() +
-           std::chrono::duration_cast<std::chrono::microseconds>(time - Clock::now()).count();
+    return GetCurrentTimestamp() + std::chrono::duration_cast<std::chrono::microseconds>(time - Clock::now()).count();
 }
 
 double random01()
 {
-    static std::uint64_t state = static_cast<std::uint64_t>(GetCurrentTimestamp()) ^ static_cast<std::uint64_t>(MyProcPid);
+    static std::uint64_t state =
+        static_cast<std::uint64_t>(GetCurrentTimestamp()) ^ static_cast<std::uint64_t>(MyProcPid);
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
     return static_cast<double>(state >> 11) / static_cast<double>(1ULL << 53);
 }
@@ -40,7 +42,8 @@ void describe(const Outcome& outcome, const Order& order, Result& result)
                      },
                      [&](const RetryAt& retry) {
                          // What Twilio did not take is tried until it expires, however often that is.
-                         result.outcome = order.attempts >= settings::maxAttempts && !order.expires ? "expired" : "retry";
+                         result.outcome =
+                             order.attempts >= settings::maxAttempts && !order.expires ? "expired" : "retry";
                          result.errorCode = retry.code;
                          result.errorMessage = retry.message;
                          result.retryAt = toTimestamp(retry.at);

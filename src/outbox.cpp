@@ -116,9 +116,10 @@ std::vector<Waiting> waitingTenants(TimePoint now)
 
 std::vector<Order> claim(const std::vector<Share>& shares)
 {
-    static Statement statement("SELECT order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind,"
-                               " key_id, sealed, method, host, path, form, expires FROM twilio_private.claim_orders($1, $2)",
-                               {UUIDARRAYOID, INT4ARRAYOID});
+    static Statement statement(
+        "SELECT order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind,"
+        " key_id, sealed, method, host, path, form, expires FROM twilio_private.claim_orders($1, $2)",
+        {UUIDARRAYOID, INT4ARRAYOID});
     guarded([&] {
         Datum values[] = {
             toArray(shares, UUIDOID, [](const Share& share) { return std::optional(uuidOf(share.user)); }),

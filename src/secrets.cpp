@@ -44,7 +44,8 @@ Oid cachedFunction(Oid& known, const char* name, int arguments)
     static Oid* const functions[] = {&encryptFunction, &decryptFunction};
     static bool const watching = [] {
         CacheRegisterSyscacheCallback(
-            PROCOID, [](Datum, int, std::uint32_t) {
+            PROCOID,
+            [](Datum, int, std::uint32_t) {
                 for (Oid* function : functions)
                     *function = InvalidOid;
             },
@@ -128,14 +129,13 @@ Sealed seal(const Owner& owner, const Secret& secret)
         bytea* plain = toVarlena(bound.view());
         bytea* key = toVarlena(phrase.view());
         Datum const result =
-            OidFunctionCall3(cachedFunction(encryptFunction, "pgp_sym_encrypt_bytea", 3), PointerGetDatum(plain), PointerGetDatum(key),
-                             CStringGetTextDatum(sealOptions));
+            OidFunctionCall3(cachedFunction(encryptFunction, "pgp_sym_encrypt_bytea", 3), PointerGetDatum(plain),
+                             PointerGetDatum(key), CStringGetTextDatum(sealOptions));
         wipe(plain);
         wipe(key);
         return DatumGetByteaPP(result);
     });
-    return {ring.first().id,
-            std::string(VARDATA_ANY(sealed), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(sealed)))};
+    return {ring.first().id, std::string(VARDATA_ANY(sealed), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(sealed)))};
 }
 
 Secret open(const Owner& owner, std::string_view keyId, std::string_view sealed)

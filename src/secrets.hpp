@@ -33,7 +33,8 @@ std::string addKeyToFile();
 // Opened credentials of a worker, kept only while it is busy.
 class Cache {
 public:
-    const Secret* find(const Owner& owner, std::string_view keyId, std::string_view sealed) const; // null: open() it, in a transaction
+    const Secret* find(const Owner& owner, std::string_view keyId,
+                       std::string_view sealed) const; // null: open() it, in a transaction
     const Secret& open(const Owner& owner, std::string_view keyId, std::string_view sealed);
     void wipe() { opened_.clear(); }
     bool empty() const { return opened_.empty(); }

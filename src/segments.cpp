@@ -16,16 +16,61 @@ namespace {
 int septets(std::uint32_t c) noexcept
 {
     switch (c) {
-    case '\f': case '^': case '{': case '}': case '\\': case '[': case '~': case ']': case '|': case 0x20AC:
+    case '\f':
+    case '^':
+    case '{':
+    case '}':
+    case '\\':
+    case '[':
+    case '~':
+    case ']':
+    case '|':
+    case 0x20AC:
         return 2;
-    case '`': case '\t':
+    case '`':
+    case '\t':
         return 0;
-    case '\n': case '\r':
-    case 0xA1: case 0xA3: case 0xA4: case 0xA5: case 0xA7: case 0xBF:
-    case 0xC4: case 0xC5: case 0xC6: case 0xC7: case 0xC9: case 0xD1: case 0xD6: case 0xD8: case 0xDC: case 0xDF:
-    case 0xE0: case 0xE4: case 0xE5: case 0xE6: case 0xE8: case 0xE9: case 0xEC: case 0xF1: case 0xF2: case 0xF6:
-    case 0xF8: case 0xF9: case 0xFC:
-    case 0x393: case 0x394: case 0x398: case 0x39B: case 0x39E: case 0x3A0: case 0x3A3: case 0x3A6: case 0x3A8: case 0x3A9:
+    case '\n':
+    case '\r':
+    case 0xA1:
+    case 0xA3:
+    case 0xA4:
+    case 0xA5:
+    case 0xA7:
+    case 0xBF:
+    case 0xC4:
+    case 0xC5:
+    case 0xC6:
+    case 0xC7:
+    case 0xC9:
+    case 0xD1:
+    case 0xD6:
+    case 0xD8:
+    case 0xDC:
+    case 0xDF:
+    case 0xE0:
+    case 0xE4:
+    case 0xE5:
+    case 0xE6:
+    case 0xE8:
+    case 0xE9:
+    case 0xEC:
+    case 0xF1:
+    case 0xF2:
+    case 0xF6:
+    case 0xF8:
+    case 0xF9:
+    case 0xFC:
+    case 0x393:
+    case 0x394:
+    case 0x398:
+    case 0x39B:
+    case 0x39E:
+    case 0x3A0:
+    case 0x3A3:
+    case 0x3A6:
+    case 0x3A8:
+    case 0x3A9:
         return 1;
     default:
         return c >= 0x20 && c < 0x7f ? 1 : 0;
@@ -63,7 +108,10 @@ std::uint32_t nextCharacter(std::string_view text, std::size_t& at) noexcept
     unsigned char const first = byte(at++);
     if (first < 0x80)
         return first;
-    int const more = first >= 0xF0 && first < 0xF8 ? 3 : first >= 0xE0 && first < 0xF0 ? 2 : first >= 0xC2 && first < 0xE0 ? 1 : 0;
+    int const more = first >= 0xF0 && first < 0xF8   ? 3
+                     : first >= 0xE0 && first < 0xF0 ? 2
+                     : first >= 0xC2 && first < 0xE0 ? 1
+                                                     : 0;
     if (more == 0 || at + static_cast<std::size_t>(more) > text.size())
         return 0xFFFD;
     std::uint32_t c = first & (0x3Fu >> more);

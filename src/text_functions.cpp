@@ -27,7 +27,8 @@ Parameters pairsOf(ArrayType* array)
     Parameters pairs;
     for (int i = 0; i < count; i += 2)
         if (!nulls[i] && !nulls[i + 1])
-            pairs.emplace_back(pg::toString(DatumGetTextPP(elements[i])), pg::toString(DatumGetTextPP(elements[i + 1])));
+            pairs.emplace_back(pg::toString(DatumGetTextPP(elements[i])),
+                               pg::toString(DatumGetTextPP(elements[i + 1])));
     return pairs;
 }
 
@@ -73,8 +74,7 @@ void returnPairs(FunctionCallInfo fcinfo, const Parameters& pairs)
 bool isForm(std::string_view contentType)
 {
     constexpr std::string_view form = "application/x-www-form-urlencoded";
-    return contentType.size() >= form.size() &&
-           pg_strncasecmp(contentType.data(), form.data(), form.size()) == 0;
+    return contentType.size() >= form.size() && pg_strncasecmp(contentType.data(), form.data(), form.size()) == 0;
 }
 
 std::vector<std::string> elementsOf(ArrayType* array, Oid type)
@@ -138,8 +138,7 @@ Datum pg_twilio_webhook_valid(PG_FUNCTION_ARGS)
         auto const sealed = elementsOf(PG_GETARG_ARRAYTYPE_P(2), BYTEAOID);
         std::string_view const body = viewOf(PG_GETARG_BYTEA_PP(4));
         bool const get = viewOf(PG_GETARG_TEXT_PP(6)) == "GET";
-        Parameters const parameters =
-            !get && isForm(viewOf(PG_GETARG_TEXT_PP(5))) ? decodeForm(body) : Parameters();
+        Parameters const parameters = !get && isForm(viewOf(PG_GETARG_TEXT_PP(5))) ? decodeForm(body) : Parameters();
         Webhook const webhook{viewOf(PG_GETARG_TEXT_PP(3)), body, parameters};
         PG_RETURN_BOOL(isSigned(owner, keyIds, sealed, webhook, viewOf(PG_GETARG_TEXT_PP(7))));
     });

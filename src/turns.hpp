@@ -40,8 +40,8 @@ public:
     bool claimed(const std::vector<Share>& shares, const TenantMap<int>& got);
 
     bool mayStart(const TenantId& user) const; // below its ceiling of requests in flight
-    void started(const TenantId& user);  // a ready order is in flight now
-    void released(const TenantId& user); // a ready order was given back
+    void started(const TenantId& user);        // a ready order is in flight now
+    void released(const TenantId& user);       // a ready order was given back
     void finished(const TenantId& user);
     void succeeded(const TenantId& user);
     void slowDown(const TenantId& user, TimePoint now); // 429
