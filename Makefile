@@ -9,9 +9,11 @@ EXTENSION  = pg_twilio
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_twilio.control)
 
 # The extension's SQL, one file per subject, in the order in which it is installed.
-SQL_MODULES = engine identity audit checks settings settings_write rotation numbers verify phone_numbers arming orders breaker opt_outs messages messages_write message_status message_calls message_orders reconcile reread webhooks webhook_messages number_webhooks queue status statistics rest
+SQL_MODULES = engine identity audit checks settings settings_write rotation numbers verify phone_numbers arming \
+              orders breaker opt_outs messages messages_write message_status message_calls message_orders reconcile reread \
+              webhooks webhook_messages number_webhooks queue status statistics rest
 
-SQL_FILES  = $(wildcard $(SQL_MODULES:%=sql/%.sql))
+SQL_FILES  = $(SQL_MODULES:%=sql/%.sql)
 DATA_built = sql/pg_twilio--$(EXTVERSION).sql
 
 OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp)))
@@ -47,8 +49,7 @@ endif
 
 $(DATA_built): $(SQL_FILES) Makefile pg_twilio.control
 	@rm -f sql/pg_twilio--*.sql
-	@mkdir -p sql
-	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_twilio" to load this file. \quit'; cat /dev/null $(SQL_FILES); } > $@.new
+	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_twilio" to load this file. \quit'; cat $(SQL_FILES); } > $@.new
 	@mv $@.new $@
 
 $(OBJS) $(OBJS:.o=.bc): pg_twilio.control
@@ -103,6 +104,11 @@ demo:
 .PHONY: serve
 serve:
 	@test/serve
+
+##   bench          measurements on a private server; results in bench/results (ROUNDS=3 MESSAGES=20000)
+.PHONY: bench
+bench:
+	@bench/run
 
 # ---- for developers -----------------------------------------------------------------------------
 
