@@ -25,7 +25,10 @@ BEGIN
         hint := 'Add pg_twilio to shared_preload_libraries and restart the server.';
     ELSIF NOT running THEN
         reason := format('the worker is not running: %s', coalesce(state, 'unknown'));
-        hint := 'Look for pg_twilio in the server log; a full worker table needs a higher max_worker_processes.';
+        hint := CASE WHEN state LIKE 'paused%'
+            THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
+            ELSE 'Look for pg_twilio in the server log; a full worker table needs a higher max_worker_processes.'
+        END;
     ELSIF NOT enabled THEN
         reason := 'twilio.enabled is off';
         hint := 'Set twilio.enabled = on and reload the server.';
