@@ -21,9 +21,9 @@ TEST_F(EngineTest, manyStreamsShareAConnection)
 TEST_F(EngineTest, hearsSlowStreamsAfterQuickOnes)
 {
     auto& server = serve(
-        [](const Received&) {
+        [](const Received& request) {
             Answer answer = respond(201);
-            answer.delay = 10ms;
+            answer.delay = request.number % 10 == 0 ? 100ms : 0ms;
             return answer;
         },
         true);
