@@ -3,7 +3,7 @@
 import { startStack } from './stack.mjs';
 
 const real = process.env.TWILIO === 'real';
-const DAY = 24 * 3600;
+const tomorrow = Math.floor(Date.now() / 1000) + 24 * 3600;
 const ANNA = '018f4a3e-0000-7000-8000-00000000000a';
 const BEN = '018f4a3e-0000-7000-8000-00000000000b';
 // An account that only the stand-in knows.
@@ -26,13 +26,9 @@ const stack = await startStack({
   standin: !real,
   // The app signs its users in; this stands for it, so that the guide's Python example runs as it is.
   site: (app) => ({
-    'app.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${lasting(app, ANNA)}"}'; }`,
+    'app.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${app.token(ANNA, { exp: tomorrow })}"}'; }`,
   }),
 });
-
-function lasting(app, user, claims = {}) {
-  return app.token(user, { exp: Math.floor(Date.now() / 1000) + DAY, ...claims });
-}
 
 process.once('SIGINT', stop);
 process.once('SIGTERM', stop);
@@ -43,11 +39,11 @@ async function stop() {
 }
 
 if (!real) await stack.twilio('POST', 'accounts', account);
-const anna = lasting(stack, ANNA);
+const anna = stack.token(ANNA, { exp: tomorrow });
 console.log(`
 The settings page, for two users who do not see each other's account:
   Anna  ${stack.url}/twilio-settings#token=${anna}
-  Ben   ${stack.url}/twilio-settings#token=${lasting(stack, BEN)}
+  Ben   ${stack.url}/twilio-settings#token=${stack.token(BEN, { exp: tomorrow })}
 ${
   real
     ? '\nEnter the Account SID and Auth Token of your Twilio account.'
