@@ -54,15 +54,18 @@ is(as_user($node, 1, 'SELECT verified FROM twilio_verify()', db => 'two')->{out}
 for my $signal (qw(TERM KILL))
 {
 	my $pid = worker_pid($node, 'one');
+	$node->safe_psql('postgres', 'CHECKPOINT');
 	kill $signal, $pid;
+	# After SIGKILL PostgreSQL itself recovers first.
+	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after a worker's SIG$signal");
 	wait_until { my $now = eval { worker_pid($node, 'one') }; $now && $now ne $pid } 10,
-	  "a worker killed with SIG$signal is back";
-	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after SIG$signal");
+	  '... and the worker is back';
 }
 for my $signal (qw(TERM KILL))
 {
 	my $pid = wait_until { eval { launcher_pid($node) } } 10, 'the launcher runs';
 	kill $signal, $pid;
+	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after the launcher's SIG$signal");
 	wait_until { my $now = eval { launcher_pid($node) }; $now && $now ne $pid } 10,
 	  "a launcher killed with SIG$signal is back";
 	wait_until { eval { worker_pid($node, 'one') } } 10, '... and so is the worker';
