@@ -27,6 +27,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- What was under way when a copy was made is in doubt there, and its worker was started before the rows came.
+    IF set_arming.armed AND EXISTS (SELECT FROM twilio_private.arming) AND NOT twilio_private.armed_here() THEN
+        PERFORM twilio_private.recover_orders();
+    END IF;
     INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, by)
     SELECT set_arming.armed, c.system_identifier, d.oid, twilio_private.actor()
     FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()
@@ -56,6 +60,19 @@ END
 $$;
 COMMENT ON FUNCTION twilio_private.arm_first() IS 'Arms this database when its first token is stored.';
 REVOKE ALL ON FUNCTION twilio_private.arm_first() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.armed_here() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM twilio_private.arming a, pg_control_system() c, pg_database d
+        WHERE a.system_identifier = c.system_identifier AND d.datname = current_database() AND a.database_oid = d.oid);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database, that sending was last armed or disarmed.';
+REVOKE ALL ON FUNCTION twilio_private.armed_here() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.armed() RETURNS boolean
 LANGUAGE plpgsql STABLE

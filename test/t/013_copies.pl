@@ -56,12 +56,15 @@ for my $change (@broken)
 # ---- a dump with messages that wait ---------------------------------------------------------------
 
 my $dir = PostgreSQL::Test::Utils::tempdir('dump');
+$standin->behave('hang', match => { method => 'POST', body => 'under(%20|\+)way' });
+write_messages($primary, 1, 'under way ', 3);
+wait_until { posts($standin, body => 'under way 3') == 1 } 10, 'three messages are under way';
 run_sql($primary, 'SELECT twilio_disarm()', role => 'twilio_admin');
 write_messages($primary, 1, 'pending in the dump ', 5);
 $primary->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/dump", '-d', $primary->connstr('postgres') ], 'a database with pending messages is dumped');
 run_sql($primary, 'SELECT twilio_arm()', role => 'twilio_admin');
 wait_until { sent($primary, 'pending in the dump ') == 5 } 10, '... and sends them';
-my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "twilio.poll_interval = 1s\n");
+my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "twilio.poll_interval = 1s\ntwilio.reconcile_after = 1s\n");
 $copy->stop;
 copy($primary->data_dir . '/pg_twilio.key', $copy->data_dir . '/pg_twilio.key') or die;
 chmod 0600, $copy->data_dir . '/pg_twilio.key';
@@ -72,14 +75,15 @@ wait_for_worker($copy, 'postgres');
 my $cycles = $copy->safe_psql('template1', "SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'");
 $copy->poll_query_until('template1', "SELECT xact_commit > $cycles + 3 FROM pg_stat_database WHERE datname = 'postgres'") or die;
 is(posts($standin), $posts, '... the copy sends nothing, however often it looks');
-is(as_user($copy, 1, 'SELECT DISTINCT reason FROM twilio_queue')->{out}, 'disarmed: see twilio_status', '... and twilio_queue says why');
+is(as_user($copy, 1, "SELECT DISTINCT reason FROM twilio_queue WHERE state = 'queued'")->{out}, 'disarmed: see twilio_status', '... and twilio_queue says why');
 write_messages($copy, 1, 'written in the copy ', 2);
 is(sent($copy, 'written'), 0, '... also what is written there waits');
-is(run_sql($copy, 'SELECT count(*) FROM twilio_messages m WHERE sid IS NOT NULL')->{out}, run_sql($primary, "SELECT count(*) FROM twilio_messages WHERE body NOT LIKE 'pending%'")->{out},
+is(run_sql($copy, 'SELECT count(*) FROM twilio_messages m WHERE sid IS NOT NULL')->{out}, run_sql($primary, "SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL AND body NOT LIKE 'pending%'")->{out},
 	'... and the history is the same');
 run_sql($copy, "DELETE FROM twilio_messages WHERE body LIKE 'pending%'");
 run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
 wait_until { sent($copy, 'written') == 2 } 10, 'when an administrator arms it, it sends';
+wait_until { sent($copy, 'under way') == 3 } 20, '... and finds at Twilio what was under way when the dump was made';
 is(posts($standin) - $posts, 2, '... what is not deleted there');
 $copy->stop;
 
@@ -90,6 +94,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 chmod 0600, $standby->data_dir . '/pg_twilio.key';
 $standby->start;
+$standin->calm;
 $posts = posts($standin);
 $standin->behave('hang', match => { method => 'POST', body => 'failover' }, times => 16);
 write_messages($primary, 3, 'failover ', 60);
