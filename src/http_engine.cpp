@@ -38,6 +38,7 @@ constexpr std::size_t streamsPerConnection = 100; // so that one broken connecti
 constexpr std::size_t requestsPerConnection = 800;
 constexpr long fewestConnections = 16;
 constexpr long descriptorsForOthers = 100;
+constexpr rlim_t manyDescriptors = 10'000;
 
 struct MultiCleanup {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
@@ -47,9 +48,10 @@ struct MultiCleanup {
 long mostConnections()
 {
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return 0; // none
-    return std::max(fewestConnections, (static_cast<long>(limit.rlim_cur) - descriptorsForOthers) / 2);
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return fewestConnections;
+    const auto descriptors = static_cast<long>(std::min<rlim_t>(limit.rlim_cur, manyDescriptors));
+    return std::max(fewestConnections, (descriptors - descriptorsForOthers) / 2);
 }
 
 } // namespace
@@ -112,6 +114,9 @@ HttpEngine::Impl::Impl(Options options) : options_(std::move(options)), multi_(c
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
     curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, static_cast<long>(streamsPerConnection));
     curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, mostConnections());
+    // By default curl closes idle connections beyond four times the requests in flight, so the next burst makes them
+    // anew.
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, mostConnections());
     retireConnections();
 }
 

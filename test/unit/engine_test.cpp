@@ -153,6 +153,24 @@ TEST_F(EngineTest, answersManyAtOnceEachItsOwn)
     EXPECT_LT(server_->connections(), 100);
 }
 
+TEST_F(EngineTest, keepsConnectionsFromOneBurstToTheNext)
+{
+    auto& server = serve([](const Received&) {
+        Answer answer = respond(201);
+        answer.delay = 20ms; // so that each of a burst needs a connection of its own
+        return answer;
+    });
+    HttpEngine engine(options());
+    std::uint64_t id = 0;
+    for (int burst = 0; burst < 4; burst++) {
+        for (int i = 0; i < 30; i++)
+            engine.start(post(++id));
+        for (int i = 0; i < 30; i++)
+            EXPECT_EQ(wait(engine).status, 201);
+    }
+    EXPECT_LE(server.connections(), 35);
+}
+
 TEST_F(EngineTest, ownsOneDescriptorThatCanBeNested)
 {
     serve([](const Received&) { return respond(201); });
