@@ -50,7 +50,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_requests(bigint[]) IS 'The POSTs that send these messages; marks them as submitting.';
+COMMENT ON FUNCTION twilio_private.message_requests(bigint[]) IS
+    'The POSTs that send these messages; marks them as submitting.';
 REVOKE ALL ON FUNCTION twilio_private.message_requests(bigint[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.fail_messages(user_ids uuid[], ids uuid[], codes int[], reasons text[], source text) RETURNS void
@@ -125,7 +126,8 @@ EXCEPTION WHEN unique_violation THEN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) IS 'Puts Twilio''s answers to our POSTs into the rows of the messages.';
+COMMENT ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) IS
+    'Puts Twilio''s answers to our POSTs into the rows of the messages.';
 REVOKE ALL ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_results(results twilio_private.order_result[]) RETURNS void
@@ -164,7 +166,8 @@ BEGIN
             PERFORM twilio_private.look_for_messages(said.user_ids, said.ids);
         WHEN 'expired' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
-                ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.') FROM unnest(said.messages) m),
+                ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.')
+                      FROM unnest(said.messages) m),
                 'local');
         ELSE
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, said.codes, said.messages, 'local');
@@ -172,7 +175,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_results(twilio_private.order_result[]) IS 'Takes what came of sending messages.';
+COMMENT ON FUNCTION twilio_private.message_results(twilio_private.order_result[]) IS
+    'Takes what came of sending messages.';
 REVOKE ALL ON FUNCTION twilio_private.message_results(twilio_private.order_result[]) FROM PUBLIC;
 
 -- ---- cancelling what Twilio keeps for later ---------------------------------------------------------------------------
@@ -190,7 +194,8 @@ BEGIN
         WHERE o.id = ANY (orders) AND m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted');
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_cancel_requests(bigint[]) IS 'The POSTs that cancel messages planned at Twilio.';
+COMMENT ON FUNCTION twilio_private.message_cancel_requests(bigint[]) IS
+    'The POSTs that cancel messages planned at Twilio.';
 REVOKE ALL ON FUNCTION twilio_private.message_cancel_requests(bigint[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_cancel_results(results twilio_private.order_result[]) RETURNS void
@@ -205,7 +210,8 @@ BEGIN
     SELECT r.user_id, 'message_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected';
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS 'Takes what came of cancelling messages at Twilio.';
+COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS
+    'Takes what came of cancelling messages at Twilio.';
 REVOKE ALL ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) FROM PUBLIC;
 
 INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES

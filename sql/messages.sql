@@ -46,27 +46,35 @@ COMMENT ON TABLE @extschema@.twilio_messages IS
 Inserting a row sends a message when the transaction commits: to_number and body are enough.
 Rows change by themselves as Twilio reports; users cannot change or delete them (twilio_cancel_message, twilio_retry_message).';
 COMMENT ON COLUMN @extschema@.twilio_messages.user_id IS 'The user (tenant); filled in from the caller''s identity.';
-COMMENT ON COLUMN @extschema@.twilio_messages.id IS 'UUID version 7, given by the database, in the order of creation. Read-only.';
+COMMENT ON COLUMN @extschema@.twilio_messages.id IS
+    'UUID version 7, given by the database, in the order of creation. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.direction IS 'outbound or inbound. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.from_number IS
     'Sender: a number in E.164 format, a short code, a name, or null while a Messaging Service has not chosen one.
 Left out, it is the Messaging Service, else the default number, else the phone_number of the settings.';
-COMMENT ON COLUMN @extschema@.twilio_messages.to_number IS 'Recipient in E.164 format, such as +1234567890, or a channel address such as whatsapp:+1234567890.';
+COMMENT ON COLUMN @extschema@.twilio_messages.to_number IS
+    'Recipient in E.164 format, such as +1234567890, or a channel address such as whatsapp:+1234567890.';
 COMMENT ON COLUMN @extschema@.twilio_messages.body IS 'Text, at most 1600 characters (an emoji counts as two or more).';
-COMMENT ON COLUMN @extschema@.twilio_messages.media_urls IS 'At most 10 public http(s) URLs of pictures or files, which Twilio fetches (MMS).';
-COMMENT ON COLUMN @extschema@.twilio_messages.messaging_service_sid IS 'Messaging Service (starts with MG) that chooses the sender.';
+COMMENT ON COLUMN @extschema@.twilio_messages.media_urls IS
+    'At most 10 public http(s) URLs of pictures or files, which Twilio fetches (MMS).';
+COMMENT ON COLUMN @extschema@.twilio_messages.messaging_service_sid IS
+    'Messaging Service (starts with MG) that chooses the sender.';
 COMMENT ON COLUMN @extschema@.twilio_messages.status IS
     'Before Twilio has it: pending, submitting, unknown (its answer was lost, it is being looked up), unresolved (it could not be found out).
 Then Twilio''s: accepted, scheduled, queued, sending, sent, delivered, undelivered, failed, canceled, read; received. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.sid IS 'Twilio''s SID of the message (SM… or MM…). Read-only.';
-COMMENT ON COLUMN @extschema@.twilio_messages.error_code IS 'Twilio''s error code (https://www.twilio.com/docs/api/errors). Read-only.';
+COMMENT ON COLUMN @extschema@.twilio_messages.error_code IS
+    'Twilio''s error code (https://www.twilio.com/docs/api/errors). Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.error_message IS 'Why it failed. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.encoding IS 'GSM-7 or UCS-2: how the text travels. Read-only.';
-COMMENT ON COLUMN @extschema@.twilio_messages.num_segments IS 'Number of SMS that the text takes: counted before sending, then as Twilio says. Read-only.';
+COMMENT ON COLUMN @extschema@.twilio_messages.num_segments IS
+    'Number of SMS that the text takes: counted before sending, then as Twilio says. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.num_media IS 'Number of media. Read-only.';
-COMMENT ON COLUMN @extschema@.twilio_messages.price IS 'What Twilio charges, a negative amount; known some time after the sending. Read-only.';
+COMMENT ON COLUMN @extschema@.twilio_messages.price IS
+    'What Twilio charges, a negative amount; known some time after the sending. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.price_unit IS 'Currency of the price, such as USD. Read-only.';
-COMMENT ON COLUMN @extschema@.twilio_messages.idempotency_key IS 'A key of the caller''s choice: a second message with the same key is refused.';
+COMMENT ON COLUMN @extschema@.twilio_messages.idempotency_key IS
+    'A key of the caller''s choice: a second message with the same key is refused.';
 COMMENT ON COLUMN @extschema@.twilio_messages.send_at IS 'Not to be sent before this time.';
 COMMENT ON COLUMN @extschema@.twilio_messages.expires_at IS
     'Not to be sent after this time; left out, twilio.message_ttl after created_at or send_at.';
@@ -75,7 +83,8 @@ COMMENT ON COLUMN @extschema@.twilio_messages.submitted_at IS 'When it was last 
 COMMENT ON COLUMN @extschema@.twilio_messages.sent_at IS 'When the carrier took it. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.delivered_at IS 'When it was delivered. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.updated_at IS 'When the row was last changed. Read-only.';
-COMMENT ON COLUMN @extschema@.twilio_messages.former_sids IS 'SIDs of earlier attempts that failed, after twilio_retry_message. Read-only.';
+COMMENT ON COLUMN @extschema@.twilio_messages.former_sids IS
+    'SIDs of earlier attempts that failed, after twilio_retry_message. Read-only.';
 
 ALTER TABLE @extschema@.twilio_messages ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON @extschema@.twilio_messages TO twilio_user

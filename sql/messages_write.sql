@@ -23,7 +23,8 @@ DECLARE
     url text;
 BEGIN
     IF cardinality(urls) > 10 THEN
-        PERFORM twilio_private.refuse_message('too many media', 'A message has at most 10 media URLs (21623).', 'Send several messages.');
+        PERFORM twilio_private.refuse_message('too many media', 'A message has at most 10 media URLs (21623).',
+                                              'Send several messages.');
     END IF;
     FOREACH url IN ARRAY urls LOOP
         IF url IS NULL OR url !~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#]+[^[:space:]]*$' OR octet_length(url) > 2048 THEN
@@ -34,7 +35,8 @@ BEGIN
     RETURN cardinality(urls);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.check_media(text[]) IS 'The number of media URLs; fails if one is none, or there are too many.';
+COMMENT ON FUNCTION twilio_private.check_media(text[]) IS
+    'The number of media URLs; fails if one is none, or there are too many.';
 REVOKE ALL ON FUNCTION twilio_private.check_media(text[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.check_times(send_at timestamptz, expires_at timestamptz) RETURNS void
@@ -55,7 +57,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) IS 'Fails where a message could never be sent in its time.';
+COMMENT ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) IS
+    'Fails where a message could never be sent in its time.';
 REVOKE ALL ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: uses twilio_private, and reads settings, numbers and opt-outs of the row's user_id, which the row
@@ -72,14 +75,18 @@ BEGIN
         NEW.user_id := twilio_private.require_user();
     END IF;
 
-    IF NEW.to_number IS NULL OR NEW.to_number !~ '^(\+[1-9][0-9]{1,14}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
-        PERFORM twilio_private.refuse_message('invalid recipient', 'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
+    IF NEW.to_number IS NULL
+       OR NEW.to_number !~ '^(\+[1-9][0-9]{1,14}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
+        PERFORM twilio_private.refuse_message('invalid recipient',
+                                              'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
                                               'Write it like +1234567890, without spaces.');
     END IF;
     NEW.from_number := nullif(NEW.from_number, '');
     NEW.messaging_service_sid := nullif(NEW.messaging_service_sid, '');
-    IF NEW.from_number !~ '^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
-        PERFORM twilio_private.refuse_message('invalid sender', 'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
+    IF NEW.from_number !~ ('^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}'
+                           '|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$') THEN
+        PERFORM twilio_private.refuse_message('invalid sender',
+                                              'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
                                               'Write it like +1234567890, or leave it out.');
     END IF;
     IF NEW.messaging_service_sid !~ '^MG[0-9A-Za-z]{32}$' THEN
@@ -97,13 +104,15 @@ BEGIN
     IF NEW.body IS NOT NULL THEN
         size := twilio_private.sms_segments(NEW.body);
         IF size.utf16_units > 1600 THEN
-            PERFORM twilio_private.refuse_message('the body is too long', format('A message has at most 1600 characters (21617); this one has %s.', size.utf16_units),
+            PERFORM twilio_private.refuse_message('the body is too long',
+                                                  format('A message has at most 1600 characters (21617); this one has %s.', size.utf16_units),
                                                   'An emoji counts as two or more. Send several messages.');
         END IF;
         NEW.encoding := size.encoding;
         NEW.num_segments := size.segments;
     ELSIF NEW.num_media = 0 THEN
-        PERFORM twilio_private.refuse_message('the message is empty', 'It has neither a body nor media_urls (21602).', 'Give it a body.');
+        PERFORM twilio_private.refuse_message('the message is empty', 'It has neither a body nor media_urls (21602).',
+                                              'Give it a body.');
     END IF;
     IF octet_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN
         PERFORM twilio_private.refuse_message('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
@@ -121,7 +130,8 @@ BEGIN
     NEW.price_unit := NULL;
     NEW.created_at := clock_timestamp();
     NEW.updated_at := NEW.created_at;
-    NEW.expires_at := coalesce(NEW.expires_at, greatest(NEW.send_at, NEW.created_at) + current_setting('twilio.message_ttl')::interval);
+    NEW.expires_at := coalesce(NEW.expires_at,
+                               greatest(NEW.send_at, NEW.created_at) + current_setting('twilio.message_ttl')::interval);
     NEW.submitted_at := NULL;
     NEW.sent_at := NULL;
     NEW.delivered_at := NULL;
@@ -152,7 +162,8 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_insert() IS 'Checks a message to be sent, chooses its sender and sets what the user does not decide.';
+COMMENT ON FUNCTION twilio_private.message_insert() IS
+    'Checks a message to be sent, chooses its sender and sets what the user does not decide.';
 REVOKE ALL ON FUNCTION twilio_private.message_insert() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.refuse_sending(user_id uuid) RETURNS void
@@ -210,7 +221,8 @@ CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, sen
 LANGUAGE sql STABLE
 RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL
        AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '35 days';
-COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) IS 'Whether Twilio can be given the message now, to send it then.';
+COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) IS
+    'Whether Twilio can be given the message now, to send it then.';
 REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: writes orders and events. The rows have passed the row policy.

@@ -70,7 +70,8 @@ BEGIN
     WHERE r.outcome = 'sent' AND n.user_id = r.user_id AND n.sid = r.subject AND r.body ->> 'sid' = n.sid;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.number_webhook_results(twilio_private.order_result[]) IS 'Takes what came of setting the webhooks of numbers.';
+COMMENT ON FUNCTION twilio_private.number_webhook_results(twilio_private.order_result[]) IS
+    'Takes what came of setting the webhooks of numbers.';
 REVOKE ALL ON FUNCTION twilio_private.number_webhook_results(twilio_private.order_result[]) FROM PUBLIC;
 
 INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES

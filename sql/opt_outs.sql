@@ -14,9 +14,11 @@ COMMENT ON TABLE @extschema@.twilio_opt_outs IS
 STOP and START in a received message keep it; a user may add rows, and set opted_in_at when somebody opted in again elsewhere.';
 COMMENT ON COLUMN @extschema@.twilio_opt_outs.user_id IS 'The user (tenant); filled in from the caller''s identity.';
 COMMENT ON COLUMN @extschema@.twilio_opt_outs.phone_number IS 'The recipient, written as in twilio_messages.to_number.';
-COMMENT ON COLUMN @extschema@.twilio_opt_outs.reason IS 'How we know: the word received (STOP …), 21610 (Twilio refused a message), manual.';
+COMMENT ON COLUMN @extschema@.twilio_opt_outs.reason IS
+    'How we know: the word received (STOP …), 21610 (Twilio refused a message), manual.';
 COMMENT ON COLUMN @extschema@.twilio_opt_outs.opted_out_at IS 'Since when.';
-COMMENT ON COLUMN @extschema@.twilio_opt_outs.opted_in_at IS 'When the recipient opted in again (START); null while opted out.';
+COMMENT ON COLUMN @extschema@.twilio_opt_outs.opted_in_at IS
+    'When the recipient opted in again (START); null while opted out.';
 
 ALTER TABLE @extschema@.twilio_opt_outs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON @extschema@.twilio_opt_outs TO twilio_user
@@ -40,7 +42,8 @@ BEGIN
     WHERE o.opted_in_at IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.opt_out(uuid[], text[], text) IS 'Notes that these recipients do not want messages of these users.';
+COMMENT ON FUNCTION twilio_private.opt_out(uuid[], text[], text) IS
+    'Notes that these recipients do not want messages of these users.';
 REVOKE ALL ON FUNCTION twilio_private.opt_out(uuid[], text[], text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.opt_in(user_id uuid, phone_number text) RETURNS void

@@ -36,7 +36,8 @@ BEGIN
         LEFT JOIN twilio_private.breaker b ON b.user_id = o.user_id
         LEFT JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread')
-          AND NOT (o.kind = 'message_look' AND EXISTS (SELECT FROM twilio_private.outbox u WHERE u.ref = o.ref AND u.kind = 'message'));
+          AND NOT (o.kind = 'message_look' AND EXISTS (SELECT FROM twilio_private.outbox u
+                                                       WHERE u.ref = o.ref AND u.kind = 'message'));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.visible_orders() IS 'The rows of twilio_queue.';
@@ -112,12 +113,15 @@ COMMENT ON VIEW @extschema@.twilio_tenant_status IS
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.user_id IS 'The user (tenant).';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.queued IS 'Messages that wait.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.in_flight IS 'Requests on their way to Twilio.';
-COMMENT ON COLUMN @extschema@.twilio_tenant_status.unknown IS 'Messages whose answer was lost and that are being looked up.';
+COMMENT ON COLUMN @extschema@.twilio_tenant_status.unknown IS
+    'Messages whose answer was lost and that are being looked up.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.lag IS 'For how long the oldest message has been due.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.sent IS 'Messages of the last 24 hours that Twilio accepted.';
-COMMENT ON COLUMN @extschema@.twilio_tenant_status.failed IS 'Messages of the last 24 hours that failed or were not delivered.';
+COMMENT ON COLUMN @extschema@.twilio_tenant_status.failed IS
+    'Messages of the last 24 hours that failed or were not delivered.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.received IS 'Messages received in the last 24 hours.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.last_error IS 'The last failure of these 24 hours.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.last_error_at IS 'When that was.';
-COMMENT ON COLUMN @extschema@.twilio_tenant_status.breaker IS 'Why Twilio refuses the account, so that all waits; null when it does not.';
+COMMENT ON COLUMN @extschema@.twilio_tenant_status.breaker IS
+    'Why Twilio refuses the account, so that all waits; null when it does not.';
 GRANT SELECT ON @extschema@.twilio_tenant_status TO twilio_user;

@@ -29,7 +29,8 @@ BEGIN
     JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS 'Marks messages as unknown and orders the first look for each.';
+COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS
+    'Marks messages as unknown and orders the first look for each.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
@@ -81,7 +82,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_look_requests(bigint[]) IS 'The GETs that look for messages whose answer was lost.';
+COMMENT ON FUNCTION twilio_private.message_look_requests(bigint[]) IS
+    'The GETs that look for messages whose answer was lost.';
 REVOKE ALL ON FUNCTION twilio_private.message_look_requests(bigint[]) FROM PUBLIC;
 
 -- Nothing that an answer says may lead to another host or account.
@@ -92,7 +94,8 @@ AS $$
     SELECT '/2010-04-01/Accounts/{AccountSid}/Messages.json'
            || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages\.json(\?[!-~]+)$')
 $$;
-COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS 'The path of the next page of a list of messages, null at its end.';
+COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS
+    'The path of the next page of a list of messages, null at its end.';
 REVOKE ALL ON FUNCTION twilio_private.next_page_of_messages(jsonb) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.may_go_on(listed jsonb, since timestamptz) RETURNS boolean
@@ -150,7 +153,8 @@ AS $$
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
     VALUES (result.user_id, 'message_look', result.ref, subject, due_at)
 $$;
-COMMENT ON FUNCTION twilio_private.look_again(twilio_private.order_result, text, timestamptz) IS 'Orders another look for a message.';
+COMMENT ON FUNCTION twilio_private.look_again(twilio_private.order_result, text, timestamptz) IS
+    'Orders another look for a message.';
 REVOKE ALL ON FUNCTION twilio_private.look_again(twilio_private.order_result, text, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.give_up_looking(wanted @extschema@.twilio_messages, resend boolean) RETURNS void
@@ -216,7 +220,8 @@ BEGIN
                   AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
             ELSIF left(result.subject, 1) = '1' THEN
-                PERFORM twilio_private.look_again(result, '2', clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
+                PERFORM twilio_private.look_again(result, '2',
+                                                  clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
                 PERFORM twilio_private.give_up_looking(wanted, coalesce(
                     (SELECT s.resend_unknown FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id), false));

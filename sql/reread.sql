@@ -11,7 +11,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT window_start + (ARRAY['40 seconds', '10 minutes', '1 hour', '6 hours', '24 hours', '48 hours']::interval[])[step + 1]
 $$;
-COMMENT ON FUNCTION twilio_private.reread_at(int, timestamptz) IS 'When messages are read again for the n-th time, null when it was enough.';
+COMMENT ON FUNCTION twilio_private.reread_at(int, timestamptz) IS
+    'When messages are read again for the n-th time, null when it was enough.';
 REVOKE ALL ON FUNCTION twilio_private.reread_at(int, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.order_reread(user_id uuid, step int, window_start timestamptz) RETURNS void
@@ -62,7 +63,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT rpad(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 32, '0')::uuid
 $$;
-COMMENT ON FUNCTION twilio_private.first_uuid_at(timestamptz) IS 'The value below all UUIDs of version 7 made from that time on.';
+COMMENT ON FUNCTION twilio_private.first_uuid_at(timestamptz) IS
+    'The value below all UUIDs of version 7 made from that time on.';
 REVOKE ALL ON FUNCTION twilio_private.first_uuid_at(timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.unfinished_messages(user_id uuid, window_start timestamptz, at_most int) RETURNS SETOF uuid
@@ -103,7 +105,8 @@ BEGIN
     method := 'GET';
     host := 'api.twilio.com';
     FOR reread IN
-        SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step, to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS window_start,
+        SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step,
+               to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS window_start,
                nullif(split_part(o.subject, ' ', 3), '') AS page
         FROM twilio_private.outbox o WHERE o.id = ANY (orders)
     LOOP
@@ -127,7 +130,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_reread_requests(bigint[]) IS 'The GETs that list messages again; a few are fetched one by one instead.';
+COMMENT ON FUNCTION twilio_private.message_reread_requests(bigint[]) IS
+    'The GETs that list messages again; a few are fetched one by one instead.';
 REVOKE ALL ON FUNCTION twilio_private.message_reread_requests(bigint[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_results(results twilio_private.order_result[]) RETURNS void
@@ -164,7 +168,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) IS 'Takes a page of messages that were listed again.';
+COMMENT ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) IS
+    'Takes a page of messages that were listed again.';
 REVOKE ALL ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_fetch_requests(orders bigint[])
@@ -197,12 +202,14 @@ BEGIN
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
     SELECT r.user_id, 'message_fetch', r.ref, r.subject, clock_timestamp() + interval '30 minutes'
     FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
-    WHERE r.subject = 'scheduled' AND r.outcome <> 'retry' AND m.status = 'scheduled' AND m.send_at > clock_timestamp() - interval '48 hours';
+    WHERE r.subject = 'scheduled' AND r.outcome <> 'retry' AND m.status = 'scheduled'
+      AND m.send_at > clock_timestamp() - interval '48 hours';
     PERFORM twilio_private.follow_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body))
     FROM unnest(results) r WHERE r.subject = 'scheduled' AND r.outcome = 'sent' AND r.body ->> 'status' <> 'scheduled';
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) IS 'Takes messages that were fetched once more.';
+COMMENT ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) IS
+    'Takes messages that were fetched once more.';
 REVOKE ALL ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) FROM PUBLIC;
 
 INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES

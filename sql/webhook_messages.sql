@@ -41,21 +41,25 @@ DECLARE
     nothing text;
 BEGIN
     IF message_id IS NULL THEN
-        message_id := (SELECT m.id FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.sid = said_sid LIMIT 1);
+        message_id := (SELECT m.id FROM @extschema@.twilio_messages m
+                       WHERE m.user_id = ANY (owners) AND m.sid = said_sid LIMIT 1);
     END IF;
     LOOP
         UPDATE @extschema@.twilio_messages m
-        SET status = CASE WHEN twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status) THEN said_status ELSE m.status END,
+        SET status = CASE WHEN twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
+                          THEN said_status ELSE m.status END,
             error_code = coalesce(m.error_code, said_code),
-            error_message = CASE WHEN m.error_code IS NULL THEN left(nullif(said ->> 'ErrorMessage', ''), 1000) ELSE m.error_message END,
+            error_message = CASE WHEN m.error_code IS NULL THEN left(nullif(said ->> 'ErrorMessage', ''), 1000)
+                                 ELSE m.error_message END,
             from_number = coalesce(m.from_number, nullif(said ->> 'From', '')),
-            sent_at = CASE WHEN said_status IN ('sent', 'delivered', 'undelivered', 'read') THEN coalesce(m.sent_at, clock_timestamp())
-                           ELSE m.sent_at END,
+            sent_at = CASE WHEN said_status IN ('sent', 'delivered', 'undelivered', 'read')
+                           THEN coalesce(m.sent_at, clock_timestamp()) ELSE m.sent_at END,
             delivered_at = CASE WHEN said_status IN ('delivered', 'read') THEN coalesce(m.delivered_at, clock_timestamp())
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
         WHERE m.user_id = ANY (owners) AND m.id = message_id AND m.sid = said_sid AND m.direction = 'outbound'
-          AND (twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status) OR (m.error_code IS NULL AND said_code IS NOT NULL))
+          AND (twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
+               OR (m.error_code IS NULL AND said_code IS NOT NULL))
         RETURNING m.user_id, m.id, m.direction, m.to_number, m.sid, m.status INTO message;
         IF FOUND THEN
             nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, message.status));
@@ -84,7 +88,8 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.apply_callback(uuid[], uuid, jsonb) IS 'Applies a status callback to a message of these users.';
+COMMENT ON FUNCTION twilio_private.apply_callback(uuid[], uuid, jsonb) IS
+    'Applies a status callback to a message of these users.';
 REVOKE ALL ON FUNCTION twilio_private.apply_callback(uuid[], uuid, jsonb) FROM PUBLIC;
 
 -- Twilio answers these words itself; only a message of that single word counts.

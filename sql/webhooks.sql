@@ -80,8 +80,10 @@ DECLARE
     said jsonb;
     account text;
     owners uuid[];
+    message_id uuid;
 BEGIN
-    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192 OR octet_length(body) > most_bytes THEN
+    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192
+       OR octet_length(body) > most_bytes THEN
         PERFORM twilio_private.count_refusal('no signature or too large');
         RETURN NULL;
     END IF;
@@ -115,7 +117,8 @@ BEGIN
     END IF;
 
     IF said ? 'MessageStatus' OR (said ? 'SmsStatus' AND said ->> 'SmsStatus' NOT IN ('received', 'receiving')) THEN
-        IF NOT twilio_private.apply_callback(owners, substring(query FROM '(?:^|&)m=([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?:&|$)')::uuid, said) THEN
+        message_id := substring(query FROM '(?:^|&)m=([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?:&|$)');
+        IF NOT twilio_private.apply_callback(owners, message_id, said) THEN
             PERFORM twilio_private.count_refusal('the message is not one of the account');
             RETURN NULL;
         END IF;
@@ -148,10 +151,12 @@ BEGIN
     ELSIF seen IS NULL THEN
         RETURN regexp_replace(public_url, '://[^/@]*@', '://');
     END IF;
-    RETURN regexp_replace(substring(public_url FROM '^https?://[^/]+'), '://[^/@]*@', '://') || substring(seen FROM '^https?://[^/?#]+(.*)$');
+    RETURN regexp_replace(substring(public_url FROM '^https?://[^/]+'), '://[^/@]*@', '://')
+           || substring(seen FROM '^https?://[^/?#]+(.*)$');
 END
 $$;
-COMMENT ON FUNCTION twilio_private.signed_url(text) IS 'The URL that Twilio must have signed, from the one that the proxy saw.';
+COMMENT ON FUNCTION twilio_private.signed_url(text) IS
+    'The URL that Twilio must have signed, from the one that the proxy saw.';
 REVOKE ALL ON FUNCTION twilio_private.signed_url(text) FROM PUBLIC;
 
 -- SECURITY DEFINER: a webhook acts for the user whose token signed it, and for nobody before that.
