@@ -14,7 +14,11 @@ DECLARE
 BEGIN
     FOREACH role_name IN ARRAY ARRAY['twilio_user', 'twilio_admin', 'twilio_webhook'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = role_name) THEN
-            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role_name);
+            BEGIN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role_name);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- another database was faster
+            END;
         END IF;
     END LOOP;
     IF NOT pg_catalog.pg_has_role('twilio_admin', 'twilio_user', 'MEMBER') THEN

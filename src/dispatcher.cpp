@@ -183,7 +183,10 @@ void Dispatcher::transact(TimePoint now)
     std::vector<Share> shares;
     std::vector<Order> orders;
     pg::Transaction transaction("pg_twilio: recording and claiming orders");
-    if (transaction.lockExtension()) {
+    if (!transaction.lockExtension()) {
+        worker_.lookAgain = true; // and leave
+        troubleUntil_ = now + afterSqlError;
+    } else {
         if (!recovered_)
             outbox::recover();
         if (!results_.empty())

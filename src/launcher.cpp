@@ -39,6 +39,7 @@ constexpr int startsAtOnce = 2;
 struct Known {
     bool absent = false;
     bool up = false;
+    bool poked = false; // since the last start
     milliseconds delay = firstDelay;
     Clock::time_point startedAt{};
     Clock::time_point nextStart{};
@@ -82,21 +83,32 @@ std::vector<Oid> connectableDatabases()
     return result;
 }
 
+void hear(Known& database)
+{
+    database.absent = false;
+    database.poked = true;
+    database.nextStart = {};
+}
+
 void hearPokes()
 {
     shared::Locked lock;
-    for (int i = 0; i < shared::state->pokes; i++) {
-        Known& database = known[shared::state->poked[i]];
-        database.absent = false;
-        database.nextStart = {};
-    }
+    for (int i = 0; i < shared::state->pokes; i++)
+        hear(known[shared::state->poked[i]]);
     if (shared::state->pokedAll)
-        for (auto& [oid, database] : known) {
-            database.absent = false;
-            database.nextStart = {};
-        }
+        for (auto& [oid, database] : known)
+            hear(database);
     shared::state->pokes = 0;
     shared::state->pokedAll = false;
+}
+
+// The process is no longer ours to watch.
+void forget(Known& database)
+{
+    if (database.handle != nullptr)
+        pfree(database.handle);
+    database.handle = nullptr;
+    database.up = false;
 }
 
 void died(Known& database, Clock::time_point now)
@@ -104,10 +116,7 @@ void died(Known& database, Clock::time_point now)
     bool const healthy = database.up && now - database.startedAt > healthyUptime;
     database.delay = healthy ? firstDelay : std::min(database.delay * 2, longestDelay);
     database.nextStart = now + database.delay;
-    database.up = false;
-    if (database.handle != nullptr)
-        pfree(database.handle);
-    database.handle = nullptr;
+    forget(database);
 }
 
 bool startProcess(Oid oid, int index, std::uint64_t generation, Known& database)
@@ -156,6 +165,7 @@ void start(Oid oid, Known& database, Clock::time_point now)
         generation = slot->generation;
     }
     database.startedAt = now;
+    database.poked = false;
     if (startProcess(oid, index, generation, database)) {
         roomWarned = false;
         return;
@@ -182,7 +192,6 @@ bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
         if (seen == WorkerState::absent) {
             slot->state = WorkerState::none;
             slot->database = InvalidOid;
-            database = Known{.absent = true};
         }
     }
     switch (seen) {
@@ -191,6 +200,9 @@ bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
         database.up = true;
         return false;
     case WorkerState::absent:
+        // A poke since then means that the extension may have come meanwhile.
+        forget(database);
+        database.absent = !database.poked;
         return false;
     case WorkerState::starting: {
         pid_t pid = 0;
@@ -212,7 +224,7 @@ bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
     case WorkerState::none:
         break;
     }
-    if (database.up)
+    if (database.up || database.handle != nullptr)
         died(database, now);
     if (database.absent || barred || !mayStart || now < database.nextStart)
         return false;

@@ -43,6 +43,15 @@ void wakeLauncher()
         SetLatch(state->launcherLatch);
 }
 
+void pokeLauncher(Oid database)
+{
+    if (state->pokes < maxPokes)
+        state->poked[state->pokes++] = database;
+    else
+        state->pokedAll = true;
+    wakeLauncher();
+}
+
 } // namespace
 
 void request()
@@ -73,11 +82,7 @@ void poke(Oid database)
         if (worker->latch != nullptr)
             SetLatch(worker->latch);
     }
-    if (state->pokes < maxPokes)
-        state->poked[state->pokes++] = database;
-    else
-        state->pokedAll = true;
-    wakeLauncher();
+    pokeLauncher(database);
 }
 
 void wakeOrders(Oid database)
@@ -134,16 +139,9 @@ void lift()
     if (state == nullptr)
         return;
     Locked lock;
-    bool lifted = false;
     for (Bar& bar : state->bars)
-        if (bar.holder == MyProcPid) {
-            bar = {};
-            lifted = true;
-        }
-    if (lifted) {
-        state->pokedAll = true;
-        wakeLauncher();
-    }
+        if (bar.holder == MyProcPid)
+            pokeLauncher(std::exchange(bar, {}).database);
 }
 
 Worker* reserve(Oid database)
@@ -178,6 +176,11 @@ Worker* attach(int index, std::uint64_t generation)
     worker.ordersWaiting = true;
     worker.lookAgain = false;
     return &worker;
+}
+
+bool isMine(const Worker& worker)
+{
+    return worker.pid == MyProcPid;
 }
 
 void leave(Worker& worker, WorkerState finally)

@@ -98,6 +98,7 @@ Worker* reserve(Oid database); // state starting, a new generation; null when al
 // For a worker: takes over the slot reserved for it, or returns null when the
 // launcher has given up on it meanwhile or the database is barred.
 Worker* attach(int index, std::uint64_t generation);
+bool isMine(const Worker& worker); // the slot has not been given away
 void leave(Worker& worker, WorkerState finally);
 void noteError(Worker& worker, std::string_view text);
 std::optional<dsm_handle> takeAsk(Worker& worker);

@@ -62,7 +62,7 @@ public:
 
     void run()
     {
-        while (!ShutdownRequestPending) {
+        while (!ShutdownRequestPending && shared::isMine(shared_)) {
             if (shared_.lookAgain.exchange(false) && !look())
                 return;
             if (shared_.ordersWaiting.exchange(false))
@@ -191,6 +191,18 @@ bool Worker::look()
     return true;
 }
 
+// Two workers would take each other's requests for what a crash has cut off. The
+// lock is held until the process ends, whatever shared memory says.
+bool isAlone()
+{
+    constexpr std::int64_t key = 0x7477696c696f; // "twilio"
+    pg::Transaction transaction("pg_twilio: starting");
+    bool const alone = pg::guarded(
+        [] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, Int64GetDatum(key))); });
+    transaction.commit();
+    return alone;
+}
+
 void leaveSlot(int, Datum)
 {
     if (slot != nullptr)
@@ -232,6 +244,10 @@ void run(int index)
     mallopt(M_PERTURB, 0x5a);
     HttpEngine::prepareProcess();
     Worker worker(*slot);
+    if (!isAlone()) {
+        ereport(LOG, (errmsg("twilio: another worker is still at work in this database")));
+        proc_exit(1);
+    }
     if (worker.look())
         worker.run();
     if (!ShutdownRequestPending)
