@@ -8,7 +8,7 @@ use TwilioTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_cluster('main', extension => 0, conf => "max_worker_processes = 16\n");
+my $node = new_cluster('main', extension => 0, conf => "max_worker_processes = 16\ntwilio.poll_interval = 1s\n");
 
 # Databases with more than one worker, ever.
 my %crowded;
@@ -48,9 +48,18 @@ for my $round (1 .. 3)
 		cmp_ok($dropped->{seconds}, '<', 5, '... within 5 s');
 	}
 }
-is(join(', ', sort keys %crowded), '', 'never has a database had two workers');
 wait_until { $node->safe_psql('template1', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker'") eq '0' } 10, 'no worker is left';
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE');
 wait_for_worker($node, 'postgres', 10, 'and a database that stays has its worker');
+for my $mode (qw(fast immediate fast))
+{
+	$node->stop($mode);
+	$node->start;
+	my $first = wait_for_worker($node, 'postgres', 10, "after a restart ($mode) there is a worker");
+	my $looks = 0;
+	wait_until { look(); ++$looks == 40 } 30, '... and for a while';
+	is($node->safe_psql('template1', "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker'"), $first, '... it is the only one');
+}
+is(join(', ', sort keys %crowded), '', 'never has a database had two workers');
 unlike(slurp_file($node->logfile), qr/no background worker is free/, 'there was a free slot at any time');
 TwilioTest::finish();
