@@ -234,5 +234,26 @@ COMMENT ON FUNCTION twilio_private.message_look_results(twilio_private.order_res
     'Adopts what a look has found, or decides what follows when it has found nothing.';
 REVOKE ALL ON FUNCTION twilio_private.message_look_results(twilio_private.order_result[]) FROM PUBLIC;
 
+-- SECURITY DEFINER: touches orders and messages of the user whose settings were changed. Only the former account could
+-- tell what became of what it was given; looked for in the new one, it would be missing there, and be sent again.
+CREATE FUNCTION twilio_private.leave_account() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.give_up_looking(m, false)
+    FROM @extschema@.twilio_messages m
+    WHERE m.user_id = NEW.user_id AND m.status = 'unknown'
+      AND m.id IN (SELECT o.ref FROM twilio_private.outbox o
+                   WHERE o.user_id = NEW.user_id AND (o.kind = 'message_look' OR (o.kind = 'message' AND o.state = 'unknown')));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.leave_account() IS 'Leaves messages unresolved whose fate only the user''s former account knows.';
+REVOKE ALL ON FUNCTION twilio_private.leave_account() FROM PUBLIC;
+CREATE TRIGGER messages_of_former_account AFTER UPDATE ON @extschema@.twilio_settings
+    FOR EACH ROW WHEN (OLD.account_sid <> NEW.account_sid)
+    EXECUTE FUNCTION twilio_private.leave_account();
+
 INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
     ('message_look', true, 'message_look_requests', 'message_look_results');

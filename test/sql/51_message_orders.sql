@@ -89,6 +89,16 @@ SELECT count(*) FROM looked_up(VARIADIC '{}');
 SELECT * FROM state;
 DELETE FROM twilio_messages;
 
+-- … or where another account has taken the place of the one that was asked
+UPDATE twilio_settings SET resend_unknown = true;
+INSERT INTO twilio_messages (to_number, body) VALUES ('+15005550009', 'left behind'), ('+15005550009', 'left behind too');
+SELECT count(*) FROM answer('unknown');
+UPDATE twilio_settings SET account_sid = 'AC' || repeat('b', 32);
+SELECT * FROM state;
+SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' AND kind <> 'message_reread';
+SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+DELETE FROM twilio_messages;
+
 -- a look was wrong: Twilio's own answer takes the SID back
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 2);
 SELECT count(*) FROM answer('unknown');
