@@ -19,13 +19,14 @@ milliseconds until(TimestampTz deadline)
     return milliseconds(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
 }
 
-Verdict verdictOf(const Reply& reply)
+Verdict verdictOf(const Reply& reply, TimestampTz deadline)
 {
     switch (reply.transport) {
     case Transport::answered:
         return Verdict::answered;
     case Transport::unreachable:
-        return Verdict::unreachable;
+        // A deadline that passed before a byte was sent says nothing about Twilio.
+        return until(deadline) <= milliseconds(1) ? Verdict::timed_out : Verdict::unreachable;
     case Transport::timed_out:
         return Verdict::timed_out;
     case Transport::lost:
@@ -185,7 +186,7 @@ bool AskDesk::take(Reply& reply)
     inFlight_--;
     ask.reply = std::move(reply);
     blankSecrets(ask.reply.body);
-    Verdict const verdict = verdictOf(ask.reply);
+    Verdict const verdict = verdictOf(ask.reply, ask.header->deadline);
     if (verdict == Verdict::answered && ask.reply.status >= 400) {
         Refusal const refusal = explain(ask.reply);
         ask.compose(verdict, refusal.code, refusal.message);
