@@ -169,6 +169,53 @@ test('a token and an API key are in no answer and in no log', async () => {
   }
 });
 
+test('with all statements logged, a token stays out of the log; auto_explain shows the entering call and no more', async (t) => {
+  const logging = await startStack({
+    conf: `session_preload_libraries = 'auto_explain'
+      auto_explain.log_min_duration = 0
+      auto_explain.log_nested_statements = on
+      auto_explain.log_verbose = on
+      log_statement = 'all'
+      log_min_duration_statement = 0
+      log_error_verbosity = verbose`,
+  });
+  t.after(() => logging.stop());
+  const canary = 'c4na7yc4na7yc4na7yc4na7yc4na7y00';
+  const tenant = await logging.newTenant({ token: canary });
+  const as = (method, body) =>
+    logging.request(method, PATH, { token: tenant.token, body }).then(({ status }) => status);
+  const account = { account_sid: tenant.sid, auth_token: canary };
+  assert.deepEqual(
+    [
+      await as('POST', { ...account, phone_number: 'x' }),
+      await as('POST', account),
+      await as('POST', account),
+      await as('PUT', account),
+    ],
+    [400, 201, 409, 200],
+  );
+  assert.equal((await logging.request('POST', `${PATH}verify`, { token: tenant.token })).json.verified, true);
+  const entries = (
+    await until(
+      'the log is written',
+      () => /twilio_verify/.test(logging.logs()['server.log']) && logging.logs()['server.log'],
+    )
+  ).split(/^(?=\d{4}-\d\d-\d\d )/m);
+  const showing = entries.filter((entry) => entry.includes(canary));
+  assert.deepEqual(
+    showing.filter((entry) => !/Query Text: WITH pgrst_source/.test(entry)),
+    [],
+  );
+  assert.deepEqual(
+    showing.flatMap((entry) =>
+      entry
+        .split('\n')
+        .filter((line) => line.includes(canary) && !/Function Call: twilio_(create|update)_settings/.test(line)),
+    ),
+    [],
+  );
+});
+
 test('the OpenAPI document at /api/ describes tables, columns and functions', async () => {
   const tenant = await stack.newTenant();
   const { status, json } = await stack.request('GET', '/api/', { token: tenant.token });

@@ -261,6 +261,8 @@ export async function startStack({ port, publicUrl, site = () => ({}), conf = ''
     await stack.sql('CREATE EXTENSION pg_twilio CASCADE');
     await stack.sql('CREATE ROLE authenticator LOGIN NOINHERIT');
     await stack.sql('GRANT twilio_user, twilio_admin, twilio_webhook TO authenticator');
+    // As docs/deploy.md says: what is entered over REST is a parameter.
+    await stack.sql('ALTER ROLE authenticator SET log_parameter_max_length = 0');
     await stack.startPostgrest();
     await stack.startNginx(listen, site);
     if (standin) await stack.twilio('POST', 'settings', { callback_to: stack.url });
