@@ -22,7 +22,7 @@ OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp)))
 PG_CPPFLAGS  = -DPG_TWILIO_VERSION=\"$(EXTVERSION)\" \
                -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CXXFLAGS  = -std=c++20 -Wall -Wextra -Werror
-SHLIB_LINK  += -lcurl -lcrypto -lstdc++
+SHLIB_LINK  += -lcurl -lssl -lcrypto -lstdc++
 
 EXTRA_CLEAN  = build src/*.d
 
