@@ -135,6 +135,20 @@ wait_until { accepted($standin, account => account_sid(2)) == 171 } 10, '... and
 wait_until { message($node, $id, 'sid') eq $sid_at_twilio->('in-the-crowd') } 30, '... it is found, on whichever page, though the list fails at first';
 is(posts($standin, body => 'in-the-crowd'), 1, '... and was sent once');
 
+# ---- another account meanwhile --------------------------------------------------------------------
+
+$standin->calm;
+set('twilio.reconcile_after', '1h');
+lose('accept-then-drop', 'old-account', only_stream => JSON::PP::true);
+$id = send_sms($node, 3, body => 'old-account');
+becomes($id, 'unknown', 'a message is unknown');
+$standin->account({ sid => account_sid(33), token => token(33), numbers => [ number_of(3) ] });
+my ($new_sid, $new_token) = (account_sid(33), token(33));
+ok(as_user($node, 3, "UPDATE twilio_settings SET account_sid = '$new_sid', auth_token = '$new_token', resend_unknown = true; SELECT verified FROM twilio_verify()")->{ok},
+	'its user goes to another Twilio account');
+becomes($id, 'unresolved', '... which knows nothing of it, so it is left unresolved');
+is(posts($standin, body => 'old-account'), 1, '... and not sent from there');
+
 $standin->calm;
 wait_until { waiting() == 0 } 20, 'nothing is in doubt at the end';
 TwilioTest::finish();
