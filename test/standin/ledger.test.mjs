@@ -34,7 +34,7 @@ test('the ledger is counted by filter and cleared', async (t) => {
 
 test('statistics tell requests in flight', async (t) => {
   const standin = await openStandin(t);
-  await standin.control('POST /behave', { action: 'delay', ms: 150 });
+  await standin.control('POST /behave', { action: 'delay', ms: 2000 });
   const client = standin.client();
   await Promise.all([1, 2, 3].map((n) => client.messages.create({ from: FROM, to: TO, body: `${n}` })));
   const stats = await standin.control('GET /stats');
@@ -47,7 +47,7 @@ test('statistics tell requests in flight', async (t) => {
 test('a limit on concurrent requests answers 20429', async (t) => {
   const standin = await openStandin(t);
   await standin.control(`PATCH /accounts/${ACCOUNT}`, { concurrency_limit: 2 });
-  await standin.control('POST /behave', { action: 'delay', ms: 150 });
+  await standin.control('POST /behave', { action: 'delay', ms: 2000 });
   const client = standin.client();
   const outcomes = await Promise.allSettled([1, 2, 3, 4].map((n) => client.messages.create({ from: FROM, to: TO, body: `${n}` })));
   assert.deepEqual(outcomes.map((outcome) => outcome.reason?.code ?? 'ok').sort(), [20429, 20429, 'ok', 'ok']);
