@@ -240,13 +240,22 @@ async function askAndDelete() {
   });
 }
 
+// Empties the form, for another user; what is typed from now on stays.
+export function clear() {
+  show(null, { keep: false });
+  clearErrors(form);
+  notice('account-notice', 'good', '');
+  $('status').dataset.state = 'loading';
+  $('status-text').textContent = 'Loading …';
+}
+
 // Reads the settings anew, for instance because another window changed them.
-export async function reload(options) {
+export async function reload() {
   try {
-    show(await get(PATH), options);
+    show(await get(PATH));
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    if (error.status === 404) show(null, options);
+    if (error.status === 404) show(null);
     else if (error.status !== 401) {
       if ($('status').dataset.state === 'loading') {
         $('status').dataset.state = 'missing';

@@ -30,12 +30,13 @@ async function open() {
     listedFor = '';
     messages.forget();
     numbers.forget();
+    account.clear();
   }
   $('sign-in').hidden = true;
   $('workspace').hidden = false;
   document.title = 'Twilio settings';
   // What was typed before a session ended is kept for the same user.
-  await account.reload({ keep: same });
+  await account.reload();
   if (token()) messages.start();
 }
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { mint, startStack } from '../rest/stack.mjs';
+import { mint, pause, startStack } from '../rest/stack.mjs';
 import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
 
 const stack = await startStack();
@@ -95,6 +95,23 @@ test('the token is write-only: it is in no field, attribute or text once it was 
     (await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token })).json.verified,
     true,
   );
+});
+
+test('what is typed while the settings are still being loaded is kept', async (t) => {
+  const tenant = await stack.newTenant();
+  const page = await openPage(t, browser, stack, null);
+  await page.route(
+    '**/api/twilio-settings/',
+    async (route) => {
+      await pause(1000);
+      await route.continue();
+    },
+    { times: 1 },
+  );
+  await page.goto(`${stack.url}/twilio-settings#token=${tenant.token}`);
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
 });
 
 test('what the server refuses stands at its field, in its words, and the field has the focus', async (t) => {
