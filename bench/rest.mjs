@@ -9,11 +9,12 @@
 
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import webhooks from 'twilio/lib/webhooks/webhooks.js';
 import { startStack } from '../test/rest/stack.mjs';
 
+const webhooks = createRequire(new URL('../test/rest/', import.meta.url))('twilio/lib/webhooks/webhooks.js');
 const run = promisify(execFile);
 const seconds = Number(process.argv[2] ?? 8);
 const ROUNDS = 3;
