@@ -163,7 +163,8 @@ void Dispatcher::poll(TimePoint now)
 void Dispatcher::work(AuditTrail& audit)
 {
     auto const now = Clock::now();
-    if (!paused_ && now >= troubleUntil_ && (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
+    if (!paused_ && now >= troubleUntil_ &&
+        (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
         try {
             transact(now);
         } catch (const pg::Error& error) {

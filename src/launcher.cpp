@@ -68,7 +68,8 @@ std::vector<Oid> connectableDatabases()
             if (count == room) {
                 room = room == 0 ? 16 : room * 2;
                 MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
-                oids = static_cast<Oid*>(oids == nullptr ? palloc(room * sizeof(Oid)) : repalloc(oids, room * sizeof(Oid)));
+                oids = static_cast<Oid*>(oids == nullptr ? palloc(room * sizeof(Oid))
+                                                         : repalloc(oids, room * sizeof(Oid)));
                 MemoryContextSwitchTo(old);
             }
             oids[count++] = database->oid;
@@ -206,9 +207,8 @@ bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
         return false;
     case WorkerState::starting: {
         pid_t pid = 0;
-        bool const lost = database.handle != nullptr
-                              ? GetBackgroundWorkerPid(database.handle, &pid) == BGWH_STOPPED
-                              : now - database.startedAt > startPatience;
+        bool const lost = database.handle != nullptr ? GetBackgroundWorkerPid(database.handle, &pid) == BGWH_STOPPED
+                                                     : now - database.startedAt > startPatience;
         if (!lost)
             return true;
         shared::Locked lock;
@@ -269,8 +269,9 @@ void makeKeyFile()
     } catch (const KeyFileError& error) {
         if (error.kind() == KeyFileError::Kind::missing) {
             createKeyFile(path);
-            ereport(LOG, (errmsg("twilio: created key file \"%s\"", path.c_str()),
-                          errhint("Back it up apart from the database: without it no stored credential can be opened.")));
+            ereport(LOG,
+                    (errmsg("twilio: created key file \"%s\"", path.c_str()),
+                     errhint("Back it up apart from the database: without it no stored credential can be opened.")));
         } else {
             ereport(WARNING, (errmsg("twilio: key file \"%s\" cannot be used", path.c_str()),
                               errdetail_internal("%s", error.what())));

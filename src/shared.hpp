@@ -20,9 +20,9 @@ enum class WorkerState {
     none,     // the slot is free
     starting, // the launcher has asked the postmaster for a process
     running,
-    paused,   // runs, but library and SQL do not fit together: see note
-    absent,   // the process found no extension and left
-    no_room,  // max_worker_processes is exhausted
+    paused,  // runs, but library and SQL do not fit together: see note
+    absent,  // the process found no extension and left
+    no_room, // max_worker_processes is exhausted
 };
 
 struct Counters {
@@ -83,9 +83,9 @@ public:
 Worker* find(Oid database);
 
 // For any process.
-void poke(Oid database);      // the extension may have come or gone there
+void poke(Oid database);       // the extension may have come or gone there
 void wakeOrders(Oid database); // an order was committed
-bool isBarred(Oid database);  // the caller holds the lock
+bool isBarred(Oid database);   // the caller holds the lock
 
 // Keeps workers out of a database until lift(), and waits up to `patience` for
 // the present one to leave.

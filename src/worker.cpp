@@ -129,9 +129,9 @@ private:
         if (!audit_.empty())
             wait = std::min<milliseconds>(wait, 500ms);
         if (!forgotten_)
-            wait = std::min(wait, std::max<milliseconds>(
-                                      1ms, std::chrono::duration_cast<milliseconds>(idleSince_ + forgetAfter -
-                                                                                    Clock::now()) + 1ms));
+            wait = std::min(wait, std::max<milliseconds>(1ms, std::chrono::duration_cast<milliseconds>(
+                                                                  idleSince_ + forgetAfter - Clock::now()) +
+                                                                  1ms));
         return static_cast<long>(wait.count());
     }
 
@@ -177,7 +177,8 @@ bool Worker::look()
         return false;
     bool const fits = pg::guarded([] {
         if (SPI_execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_twilio'", true, 1) !=
-                SPI_OK_SELECT || SPI_processed != 1)
+                SPI_OK_SELECT ||
+            SPI_processed != 1)
             elog(ERROR, "pg_extension could not be read");
         const char* version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
         return std::strcmp(version, PG_TWILIO_VERSION) == 0;
@@ -197,8 +198,8 @@ bool isAlone()
 {
     constexpr std::int64_t key = 0x7477696c696f; // "twilio"
     pg::Transaction transaction("pg_twilio: starting");
-    bool const alone = pg::guarded(
-        [] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, Int64GetDatum(key))); });
+    bool const alone =
+        pg::guarded([] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, Int64GetDatum(key))); });
     transaction.commit();
     return alone;
 }
@@ -215,14 +216,20 @@ void connect(Oid database)
         BackgroundWorkerUnblockSignals();
         BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
         before_shmem_exit(leaveSlot, 0);
-        for (auto [name, value] : {std::pair("search_path", "pg_catalog, pg_temp"), {"lock_timeout", "1s"},
-                                   {"default_transaction_read_only", "off"}, {"statement_timeout", "0"},
+        for (auto [name, value] : {std::pair("search_path", "pg_catalog, pg_temp"),
+                                   {"lock_timeout", "1s"},
+                                   {"default_transaction_read_only", "off"},
+                                   {"statement_timeout", "0"},
                                    {"default_transaction_isolation", "read committed"},
-                                   {"idle_in_transaction_session_timeout", "0"}, {"row_security", "on"},
-                                   {"session_replication_role", "origin"}, {"jit", "off"},
+                                   {"idle_in_transaction_session_timeout", "0"},
+                                   {"row_security", "on"},
+                                   {"session_replication_role", "origin"},
+                                   {"jit", "off"},
                                    // Its statements are all by key, and their plans outlive the empty tables
                                    // for which they may have been made.
-                                   {"enable_seqscan", "off"}, {"enable_hashjoin", "off"}, {"enable_mergejoin", "off"},
+                                   {"enable_seqscan", "off"},
+                                   {"enable_hashjoin", "off"},
+                                   {"enable_mergejoin", "off"},
                                    {"plan_cache_mode", "force_generic_plan"}})
             SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
     });
