@@ -162,7 +162,10 @@ BEGIN
         DELETE FROM twilio_private.verification_permit p WHERE p.user_id = record_verification.user_id;
     END IF;
     IF verified THEN
-        PERFORM twilio_private.close_breaker(record_verification.user_id);
+        -- Closing wakes the worker, which asks who waits: only where there is something to close.
+        IF EXISTS (SELECT FROM twilio_private.breaker b WHERE b.user_id = record_verification.user_id) THEN
+            PERFORM twilio_private.close_breaker(record_verification.user_id);
+        END IF;
     END IF;
 END
 $$;
