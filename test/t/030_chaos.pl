@@ -107,6 +107,18 @@ my %crash = (
 my @hard = ('the worker is killed', 'the postmaster is killed', 'immediate shutdown');
 my @soft = grep { my $name = $_; !grep { $_ eq $name } @hard } sort keys %crash;
 
+# All that is known of a message that was sent twice: the requests, and the row with its events.
+sub diag_twice
+{
+	for my $body (@_)
+	{
+		diag("$body: " . join ' ', map { $_ // '-' } @$_{qw(n at http status accepted sid)}) for @{ $standin->ledger(method => 'POST', body => $body) };
+		diag($node->safe_psql('postgres', "SELECT m.sid, m.submitted_at, e.status, e.source, e.occurred_at FROM twilio_messages m
+			JOIN twilio_message_events e ON e.message_id = m.id WHERE m.body = " . quote($body) . ' ORDER BY e.id'));
+	}
+	return;
+}
+
 for my $round (1 .. $rounds)
 {
 	my $name = $round % 4 == 0 ? $soft[rand @soft] : $hard[($round - 1) % 4 % 3];
@@ -136,7 +148,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM twilio_messages'), $total,
 is($node->safe_psql('postgres', 'SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL'), $total, '... each with a SID')
   or diag($node->safe_psql('postgres', 'SELECT status, error_code, error_message, count(*) FROM twilio_messages WHERE sid IS NULL GROUP BY 1, 2, 3'));
 my $ledger = $standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body');
-is($ledger->{extra}, 0, 'Twilio has accepted none of them twice') or diag(explain($ledger));
+is($ledger->{extra}, 0, 'Twilio has accepted none of them twice') or diag_twice(map { $_->{values}[1] } @{ $ledger->{examples} });
 is($ledger->{distinct}, $total, '... and each of them');
 my $at_twilio = join "\n", sort map { my %p = map { @$_ } @{ $_->{params} }; "$_->{sid} $p{To} $p{Body}" }
   @{ $standin->ledger(method => 'POST', path => 'Messages.json', accepted => 'true', limit => 10 * $total) };
