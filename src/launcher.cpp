@@ -283,7 +283,6 @@ void leave(int, Datum)
 {
     shared::Locked lock;
     shared::state->launcherLatch = nullptr;
-    shared::state->launcherPid = 0;
 }
 
 void run()
@@ -296,7 +295,6 @@ void run()
     {
         shared::Locked lock;
         shared::state->launcherLatch = MyLatch;
-        shared::state->launcherPid = MyProcPid;
     }
     try {
         makeKeyFile();

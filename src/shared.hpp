@@ -26,7 +26,7 @@ enum class WorkerState {
 };
 
 struct Counters {
-    std::atomic<std::uint64_t> asksAnswered, sent, failed, retried, webhooksRefused;
+    std::atomic<std::uint64_t> asksAnswered, sent, failed;
     std::atomic<std::uint32_t> inFlight;
 };
 
@@ -58,7 +58,6 @@ struct Bar {
 struct State {
     LWLock* lock;
     Latch* launcherLatch;
-    pid_t launcherPid;
     bool pokedAll; // look at every database again
     int pokes;
     Oid poked[maxPokes];
