@@ -49,7 +49,7 @@ export async function openStandin(t, options = {}) {
 
   // Returns the SDK's client for an account, or for an API key of it.
   function client(username = ACCOUNT, password = TOKEN, accountSid = ACCOUNT) {
-    const httpClient = new twilio.RequestClient({ timeout: 2000 });
+    const httpClient = new twilio.RequestClient({ timeout: 10_000 });
     httpClient.axios.defaults.httpsAgent = agent;
     return twilio(username, password, { accountSid, httpClient });
   }

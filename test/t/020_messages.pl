@@ -61,6 +61,9 @@ my @many = map { send_sms($node, 2, body => "Many $_") } 1 .. 3;
 $node->safe_psql('postgres', "SET ROLE twilio_user; SET twilio.user_id = '" . user_id(2) . "';
 	INSERT INTO twilio_messages (to_number, body) SELECT '+12025551' || i, 'Listed ' || i FROM generate_series(100, 199) i");
 wait_until { accepted($standin, account => account_sid(2)) == 104 } 10, 'a hundred more are sent';
+# A re-reading has six steps, which would be used up before the stand-in has a price.
+wait_until { $node->safe_psql('postgres', "SELECT bool_and(sid IS NOT NULL AND submitted_at < now() - interval '1 second') FROM twilio_messages WHERE body LIKE 'Listed %'") eq 't' } 20,
+  '... and have come to their end at Twilio';
 wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'Listed %', 'delivered') == 100 } 20, 'many are read again in pages';
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'Listed %' AND price IS NULL"), '0', '... with their prices');
 cmp_ok($standin->count(method => 'GET', path => 'Messages/', account => account_sid(2)), '<', 50, '... not one by one');
