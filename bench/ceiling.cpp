@@ -58,7 +58,7 @@ const Sql same = {
     " array_agg('018f4a3e-0000-7000-8000-000000000001'::uuid) AS users, array_agg('ceiling'::text) AS actors,"
     " array_agg('message'::text) AS actions, array_agg('ok'::text) AS ok, array_agg(1) AS ms"
     " FROM unnest($1::bigint[], $2::text[], $3::text[]) AS u (id, body, request_id))"
-    "SELECT twilio_private.record_orders(ids, sent, statuses, no_code, no_text, sids, bodies, no_time, now, requests, ms),"
+    "SELECT twilio_private.record_orders(ids, sent, statuses, no_code, no_text, sids, bodies, no_time, now),"
     " twilio_private.record_requests(now, users, actors, actions, sids, ok, statuses, no_code, requests, ms) FROM r",
 };
 

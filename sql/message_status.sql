@@ -22,7 +22,7 @@ REVOKE ALL ON FUNCTION twilio_private.status_rank(text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.notice(user_id uuid, message_id uuid, status text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN json_build_object('user_id', user_id, 'message_id', message_id, 'status', status)::text;
+RETURN '{"user_id" : "' || user_id || '", "message_id" : "' || message_id || '", "status" : ' || to_json(status) || '}';
 COMMENT ON FUNCTION twilio_private.notice(uuid, uuid, text) IS
     'What listeners of the channel twilio are told when a message has a new status.';
 REVOKE ALL ON FUNCTION twilio_private.notice(uuid, uuid, text) FROM PUBLIC;
@@ -95,7 +95,7 @@ BEGIN
     ), noted AS (
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
         SELECT c.user_id, c.id, c.said_status, c.said_error_code, apply_messages.source FROM changed c
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
     )
     SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
 END

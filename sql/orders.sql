@@ -37,8 +37,9 @@ CREATE TABLE twilio_private.outbox (
     CONSTRAINT attempted_before_sending CHECK (state = 'queued' OR attempted_at IS NOT NULL)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX outbox_queued ON twilio_private.outbox (user_id, due_at, id) WHERE state = 'queued';
-CREATE INDEX outbox_open ON twilio_private.outbox (user_id, id) WHERE state <> 'queued';
+-- No index depends on the state, so that a claim writes none (HOT). Of a user's orders only those in flight come before
+-- the ones that are due: what is unknown is due at infinity.
+CREATE INDEX outbox_due ON twilio_private.outbox (user_id, due_at, id);
 CREATE INDEX outbox_ref ON twilio_private.outbox (ref);
 ALTER TABLE twilio_private.outbox ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE twilio_private.outbox IS 'Orders that are not done yet. Narrow: what is to be sent stands in the table of the kind.';
@@ -48,7 +49,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time.';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown.';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -62,6 +63,9 @@ CREATE TRIGGER wake_worker_at_commit AFTER INSERT ON twilio_private.outbox
 -- An account that is switched on again, or gets another pace, is not to wait for the safety poll.
 CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight ON @extschema@.twilio_settings
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
+
+CREATE TYPE twilio_private.order_request AS (order_id bigint, method text, host text, path text, form text);
+COMMENT ON TYPE twilio_private.order_request IS 'What to send for an order.';
 
 CREATE TYPE twilio_private.order_result AS (
     order_id bigint, user_id uuid, ref uuid, subject text, outcome text, http_status integer, error_code integer,
@@ -90,8 +94,6 @@ $$;
 COMMENT ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) IS 'Calls the result functions of the kinds.';
 REVOKE ALL ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) FROM PUBLIC;
 
--- Statements by id say state || '' = 'sending': the bare column lets the planner take outbox_open and read all of it.
-
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
 -- A loose scan of the queue: one index probe per tenant, however long their queues are.
@@ -107,17 +109,17 @@ BEGIN
     END IF;
     RETURN QUERY
         WITH RECURSIVE tenant AS (
-            (SELECT o.user_id FROM twilio_private.outbox o WHERE o.state = 'queued' ORDER BY o.user_id LIMIT 1)
+            (SELECT o.user_id FROM twilio_private.outbox o ORDER BY o.user_id LIMIT 1)
             UNION ALL
-            SELECT (SELECT o.user_id FROM twilio_private.outbox o
-                    WHERE o.state = 'queued' AND o.user_id > t.user_id ORDER BY o.user_id LIMIT 1)
+            SELECT (SELECT o.user_id FROM twilio_private.outbox o WHERE o.user_id > t.user_id ORDER BY o.user_id LIMIT 1)
             FROM tenant t WHERE t.user_id IS NOT NULL
         )
         SELECT t.user_id, due.at, s.rate_limit_per_second::double precision, s.max_in_flight
         FROM tenant t
         JOIN @extschema@.twilio_settings s ON s.user_id = t.user_id AND s.is_active
         CROSS JOIN LATERAL (SELECT o.due_at AS at FROM twilio_private.outbox o
-                            WHERE o.state = 'queued' AND o.user_id = t.user_id ORDER BY o.due_at LIMIT 1) due
+                            WHERE o.user_id = t.user_id AND o.due_at < 'infinity' AND o.state = 'queued'
+                            ORDER BY o.due_at LIMIT 1) due
         WHERE EXISTS (SELECT FROM twilio_private.credential c WHERE c.user_id = t.user_id)
           AND NOT EXISTS (SELECT FROM twilio_private.breaker b WHERE b.user_id = t.user_id);
 END
@@ -162,8 +164,7 @@ REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
 
 -- Builds the requests of claimed orders of one kind. Where one order breaks the whole set, each is built alone, and
 -- the broken one ends as poisoned.
-CREATE FUNCTION twilio_private.build_requests(kind text, orders bigint[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+CREATE FUNCTION twilio_private.build_requests(kind text, orders bigint[]) RETURNS SETOF twilio_private.order_request
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -206,9 +207,9 @@ COMMENT ON FUNCTION twilio_private.build_requests(text, bigint[]) IS 'The reques
 REVOKE ALL ON FUNCTION twilio_private.build_requests(text, bigint[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[])
-RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, ref uuid, attempts integer, username text,
-               credential_kind text, key_id text, sealed bytea, method text, host text, path text, form text,
-               expires boolean)
+RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires boolean,
+               username text, credential_kind text, key_id text, sealed bytea,
+               method text, host text, path text, form text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -216,8 +217,8 @@ DECLARE
     claimed_kind text;
     claimed bigint[];
     late bigint[];
-    built bigint[];
-    unpaid bigint[] := '{}'; -- settings or credential have gone meanwhile
+    requests twilio_private.order_request[];
+    returned bigint;
 BEGIN
     IF NOT twilio_private.armed() THEN
         RETURN;
@@ -231,7 +232,7 @@ BEGIN
                 FROM unnest(user_ids, counts) AS wanted (user_id, n)
                 CROSS JOIN LATERAL (
                     SELECT o.id FROM twilio_private.outbox o
-                    WHERE o.state = 'queued' AND o.user_id = wanted.user_id AND o.due_at <= clock_timestamp()
+                    WHERE o.user_id = wanted.user_id AND o.due_at <= clock_timestamp() AND o.state = 'queued'
                     ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q))
             RETURNING o.id, o.kind, coalesce(o.expires_at <= clock_timestamp(), false) AS late
         )
@@ -242,34 +243,33 @@ BEGIN
             PERFORM twilio_private.expire_orders(late);
         END IF;
         CONTINUE WHEN claimed IS NULL;
-        built := '{}';
-        FOR order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind, key_id, sealed, method, host, path, form, expires IN
-            SELECT r.order_id, o.user_id, o.kind, k.repeatable, o.ref, o.attempts,
-                   CASE c.kind WHEN 'api_key_secret' THEN s.api_key_sid ELSE s.account_sid END,
-                   c.kind, c.key_id, c.sealed, r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form,
-                   o.expires_at IS NOT NULL
-            FROM twilio_private.build_requests(claimed_kind, claimed) r
+        requests := ARRAY(SELECT r FROM twilio_private.build_requests(claimed_kind, claimed) r);
+        RETURN QUERY
+            SELECT r.order_id, o.user_id, o.kind, k.repeatable, o.attempts, o.expires_at IS NOT NULL,
+                   CASE c.kind WHEN 'api_key_secret' THEN s.api_key_sid ELSE s.account_sid END, c.kind, c.key_id, c.sealed,
+                   r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form
+            FROM unnest(requests) r
             -- OFFSET 0 fixes the order of the join: the other way round, every claim reads the whole queue.
             CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
-            JOIN twilio_private.order_kind k ON k.kind = o.kind
-            LEFT JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
-            LEFT JOIN LATERAL (SELECT c.* FROM twilio_private.credential c WHERE c.user_id = s.user_id
-                               ORDER BY (c.kind = 'api_key_secret' AND s.api_key_sid IS NOT NULL) DESC, c.kind = 'auth_token' DESC
-                               LIMIT 1) c ON true
-            ORDER BY r.order_id
-        LOOP
-            built := built || order_id;
-            IF sealed IS NULL THEN
-                unpaid := unpaid || order_id;
-            ELSE
-                RETURN NEXT;
-            END IF;
-        END LOOP;
-        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (claimed) AND o.id <> ALL (built) AND o.state || '' = 'sending';
+            JOIN twilio_private.order_kind k ON k.kind = claimed_kind
+            JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
+            JOIN LATERAL (SELECT c.* FROM twilio_private.credential c WHERE c.user_id = s.user_id
+                          ORDER BY (c.kind = 'api_key_secret' AND s.api_key_sid IS NOT NULL) DESC, c.kind = 'auth_token' DESC
+                          LIMIT 1) c ON true
+            ORDER BY r.order_id;
+        GET DIAGNOSTICS returned = ROW_COUNT;
+        IF returned < cardinality(requests) THEN
+            -- Settings or credential have gone meanwhile.
+            PERFORM twilio_private.release_orders(array_agg(o.id))
+            FROM unnest(requests) r JOIN twilio_private.outbox o ON o.id = r.order_id
+            WHERE NOT EXISTS (SELECT FROM twilio_private.credential c JOIN @extschema@.twilio_settings s ON s.user_id = c.user_id
+                              WHERE c.user_id = o.user_id);
+        END IF;
+        IF cardinality(requests) < cardinality(claimed) THEN
+            DELETE FROM twilio_private.outbox o
+            WHERE o.id = ANY (claimed) AND o.state = 'sending' AND o.id NOT IN (SELECT r.order_id FROM unnest(requests) r);
+        END IF;
     END LOOP;
-    IF unpaid <> '{}' THEN
-        PERFORM twilio_private.release_orders(unpaid);
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.claim_orders(uuid[], integer[]) IS
@@ -278,7 +278,7 @@ REVOKE ALL ON FUNCTION twilio_private.claim_orders(uuid[], integer[]) FROM PUBLI
 
 CREATE FUNCTION twilio_private.record_orders(
     order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
-    bodies text[], retry_ats timestamptz[], ats timestamptz[], request_ids text[], durations_ms integer[])
+    bodies text[], retry_ats timestamptz[], ats timestamptz[])
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -306,26 +306,26 @@ BEGIN
     END IF;
 
     DELETE FROM twilio_private.outbox o
-    WHERE o.state || '' = 'sending'
+    WHERE o.state = 'sending'
       AND o.id = ANY (ARRAY(SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
                             WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned')));
 
     IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
         UPDATE twilio_private.outbox o
         SET state = CASE r.outcome WHEN 'unknown' THEN 'unknown' ELSE 'queued' END,
-            due_at = CASE r.outcome WHEN 'unknown' THEN o.due_at ELSE least(coalesce(r.retry_at, clock_timestamp()), o.expires_at) END,
+            due_at = CASE r.outcome WHEN 'unknown' THEN 'infinity' ELSE least(coalesce(r.retry_at, clock_timestamp()), o.expires_at) END,
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
         FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
-        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state || '' = 'sending'
+        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state = 'sending'
           AND r.outcome IN ('retry', 'account', 'unknown');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], text[], integer[]) IS
+COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
     'Records what came of orders: tells their kinds, ends them, queues them again or leaves them unknown.
 Outcome account: the account is refused, so the order waits and the user''s breaker opens.';
-REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], text[], integer[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.recover_orders() RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -338,7 +338,8 @@ BEGIN
     FROM twilio_private.order_kind k
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     WITH doubtful AS (
-        UPDATE twilio_private.outbox o SET state = 'unknown', note = 'the worker stopped while the request was under way'
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
         WHERE o.state = 'sending'
         RETURNING o.*
     )
@@ -360,7 +361,7 @@ CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
-    WHERE o.id = ANY (order_ids) AND o.state || '' = 'sending'
+    WHERE o.id = ANY (order_ids) AND o.state = 'sending'
 $$;
 COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
 REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;

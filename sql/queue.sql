@@ -17,7 +17,7 @@ DECLARE
     END;
 BEGIN
     RETURN QUERY
-        SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, o.due_at, o.expires_at, o.attempts,
+        SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
                o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, o.due_at)),
                CASE
                    WHEN o.state = 'sending' THEN 'being sent'
@@ -56,7 +56,7 @@ COMMENT ON COLUMN @extschema@.twilio_queue.kind IS
     'message (to be sent), message_cancel, message_look (what became of it?), number_webhooks.';
 COMMENT ON COLUMN @extschema@.twilio_queue.message_id IS 'The message that it is about, if it is about one.';
 COMMENT ON COLUMN @extschema@.twilio_queue.state IS 'queued, sending, or unknown (Twilio may have it).';
-COMMENT ON COLUMN @extschema@.twilio_queue.due_at IS 'Not before this time.';
+COMMENT ON COLUMN @extschema@.twilio_queue.due_at IS 'Not before this time; null while unknown.';
 COMMENT ON COLUMN @extschema@.twilio_queue.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN @extschema@.twilio_queue.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN @extschema@.twilio_queue.attempted_at IS 'When it was last tried.';

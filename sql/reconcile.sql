@@ -8,8 +8,7 @@
 
 CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT current_setting('twilio.reconcile_after')::interval $$;
+RETURN current_setting('twilio.reconcile_after')::interval;
 COMMENT ON FUNCTION twilio_private.look_delay() IS 'How old an attempt must be before its message is looked for.';
 REVOKE ALL ON FUNCTION twilio_private.look_delay() FROM PUBLIC;
 

@@ -7,10 +7,7 @@
 
 CREATE FUNCTION twilio_private.reread_at(step int, window_start timestamptz) RETURNS timestamptz
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT window_start + (ARRAY['40 seconds', '10 minutes', '1 hour', '6 hours', '24 hours', '48 hours']::interval[])[step + 1]
-$$;
+RETURN window_start + (ARRAY['40 seconds', '10 minutes', '1 hour', '6 hours', '24 hours', '48 hours']::interval[])[step + 1];
 COMMENT ON FUNCTION twilio_private.reread_at(int, timestamptz) IS
     'When messages are read again for the n-th time, null when it was enough.';
 REVOKE ALL ON FUNCTION twilio_private.reread_at(int, timestamptz) FROM PUBLIC;

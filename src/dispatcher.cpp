@@ -14,7 +14,7 @@ using outbox::Order;
 using outbox::Result;
 using std::chrono::milliseconds;
 
-constexpr std::size_t recordAtOnce = 50;
+constexpr std::size_t recordAtOnce = 100;
 constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
 constexpr int claimAtMost = 500;
@@ -104,7 +104,7 @@ void Dispatcher::keep(Result result)
 
 std::size_t Dispatcher::room() const
 {
-    std::size_t const most = static_cast<std::size_t>(settings::maxInFlight) * 2;
+    std::size_t const most = static_cast<std::size_t>(settings::maxInFlight) * openPerSlot;
     std::size_t const taken = ready_.size() + inFlight_.size();
     return taken >= most ? 0 : most - taken;
 }
@@ -122,7 +122,7 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
         return true;
     // Claims are worth their commit when a good part of the slots is free.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
-    return turns_.mayDeal() && ready_.size() < most / 2 && room() >= std::max<std::size_t>(1, most / 4);
+    return turns_.mayDeal() && ready_.size() <= most / 2 && room() >= std::max<std::size_t>(1, most / 4);
 }
 
 // Asks SQL who waits. Costs one index probe per tenant, so it is spaced when it takes long.

@@ -136,6 +136,22 @@ Datum workerRow(FunctionCallInfo fcinfo)
     });
 }
 
+// Random bytes, drawn from the system in larger portions. A process that was forked meanwhile draws its own.
+void drawRandom(unsigned char* into, std::size_t count)
+{
+    static std::array<unsigned char, 1024> portion;
+    static std::size_t used = portion.size();
+    static pid_t owner = 0;
+    if (owner != MyProcPid || used + count > portion.size()) {
+        if (!pg_strong_random(portion.data(), portion.size()))
+            throw pg::Failure("XX000", "no random bytes are to be had");
+        used = 0;
+        owner = MyProcPid;
+    }
+    std::memcpy(into, portion.data() + used, count);
+    used += count;
+}
+
 // RFC 9562, version 7: 48 bits of milliseconds, then 12 bits of the fraction of
 // the millisecond so that rows of one statement keep their order, then chance.
 pg_uuid_t uuidV7()
@@ -148,8 +164,7 @@ pg_uuid_t uuidV7()
     last = ticks = std::max(ticks, last + 1);
     std::uint64_t const millis = ticks >> 12;
     pg_uuid_t uuid;
-    if (!pg_strong_random(uuid.data, UUID_LEN))
-        throw pg::Failure("XX000", "no random bytes are to be had");
+    drawRandom(uuid.data + 8, UUID_LEN - 8);
     for (int i = 0; i < 6; i++)
         uuid.data[i] = static_cast<unsigned char>(millis >> (40 - 8 * i));
     uuid.data[6] = static_cast<unsigned char>(0x70 | ((ticks >> 8) & 0x0f));

@@ -155,9 +155,9 @@ auto guarded(Body&& body) -> decltype(body())
     throw Error(home, data);
 }
 
-// Allocations of a scope, given back at its end. `wiped` blocks go straight
-// back to malloc instead of to PostgreSQL's list of spare contexts, which
-// matters where M_PERTURB overwrites freed memory.
+// Allocations of a scope, given back at its end: straight to malloc, which may
+// be overwriting what it gets (wiped_memory.hpp), and not to PostgreSQL's list
+// of spare contexts.
 class MemoryScope {
 public:
     explicit MemoryScope(const char* name)

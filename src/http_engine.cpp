@@ -138,6 +138,7 @@ bool HttpEngine::Impl::areConnectionsWornOut() const
 HttpEngine::Impl::~Impl()
 {
     const SignalsBlocked blocked;
+    const FreedMemoryOverwritten overwritten;
     for (const auto& [id, transfer] : inFlight_)
         curl_multi_remove_handle(multi_.get(), transfer->easy());
     inFlight_.clear();
@@ -150,6 +151,7 @@ void HttpEngine::Impl::configure(Options options)
 {
     if (options == options_)
         return;
+    const FreedMemoryOverwritten overwritten;
     options_ = std::move(options);
     generation_++;
     speaksHttp2_ = true;
@@ -188,6 +190,7 @@ void HttpEngine::Impl::refuse(std::uint64_t id, const char* why)
 
 void HttpEngine::Impl::start(Request&& request)
 {
+    const FreedMemoryOverwritten overwritten;
     if (areConnectionsWornOut())
         retireConnections();
     const std::uint64_t id = request.id;
@@ -212,6 +215,7 @@ void HttpEngine::Impl::start(Request&& request)
 void HttpEngine::Impl::cancel(std::uint64_t id)
 {
     const SignalsBlocked blocked;
+    const FreedMemoryOverwritten overwritten;
     const auto found = inFlight_.find(id);
     if (found == inFlight_.end())
         return;
@@ -250,6 +254,7 @@ void HttpEngine::Impl::drive(curl_socket_t socket, int events)
 void HttpEngine::Impl::pump()
 {
     const SignalsBlocked blocked;
+    const FreedMemoryOverwritten overwritten;
     for (const SocketWatch::Event& event : sockets_.look())
         drive(event.socket, (event.isReadable ? CURL_CSELECT_IN : 0) | (event.isWritable ? CURL_CSELECT_OUT : 0) |
                                 (event.isBroken ? CURL_CSELECT_ERR : 0));
@@ -304,6 +309,7 @@ milliseconds HttpEngine::Impl::waitMillis() const
 void HttpEngine::Impl::forget()
 {
     const SignalsBlocked blocked;
+    const FreedMemoryOverwritten overwritten;
     idle_.clear();
     idle_.shrink_to_fit();
     retireConnections();

@@ -81,9 +81,7 @@ Result toResult(const Order& order, Reply& reply)
     describe(interpret(reply, Clock::now(), order.attempts, random01()), order, result);
     result.orderId = order.id;
     result.status = static_cast<int>(reply.status);
-    result.requestId = reply.requestId;
     result.at = GetCurrentTimestamp();
-    result.durationMs = static_cast<int>(reply.duration.count() / 1000);
     if ((result.is("sent") || reply.status >= 400) && looksComplete(reply.body))
         result.body = reply.body;
     return result;
@@ -101,7 +99,7 @@ AuditRow toAuditRow(const Order& order, const Reply& reply, const Result& result
     row.requestId = reply.requestId;
     row.status = result.status;
     row.errorCode = result.errorCode;
-    row.durationMs = result.durationMs;
+    row.durationMs = static_cast<int>(reply.duration.count() / 1000);
     return row;
 }
 

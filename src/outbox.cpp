@@ -79,8 +79,8 @@ Order toOrder(const Row& row)
     order.user = row.user(2);
     order.kind = row.string(3);
     order.repeatable = DatumGetBool(*row.value(4));
-    order.ref = *DatumGetUUIDP(*row.value(5));
-    order.attempts = DatumGetInt32(*row.value(6));
+    order.attempts = DatumGetInt32(*row.value(5));
+    order.expires = DatumGetBool(*row.value(6));
     order.username = row.string(7);
     order.credentialKind = row.string(8);
     order.keyId = row.string(9);
@@ -89,7 +89,6 @@ Order toOrder(const Row& row)
     order.host = row.string(12);
     order.path = row.string(13);
     order.form = row.string(14);
-    order.expires = DatumGetBool(*row.value(15));
     return order;
 }
 
@@ -117,8 +116,8 @@ std::vector<Waiting> waitingTenants(TimePoint now)
 std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement(
-        "SELECT order_id, user_id, kind, repeatable, ref, attempts, username, credential_kind,"
-        " key_id, sealed, method, host, path, form, expires FROM twilio_private.claim_orders($1, $2)",
+        "SELECT order_id, user_id, kind, repeatable, attempts, expires, username, credential_kind, key_id, sealed,"
+        " method, host, path, form FROM twilio_private.claim_orders($1, $2)",
         {UUIDARRAYOID, INT4ARRAYOID});
     guarded([&] {
         Datum values[] = {
@@ -137,9 +136,9 @@ std::vector<Order> claim(const std::vector<Share>& shares)
 
 void record(const std::vector<Result>& results)
 {
-    static Statement statement("SELECT twilio_private.record_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    static Statement statement("SELECT twilio_private.record_orders($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                                {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-                                TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT4ARRAYOID});
+                                TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID});
     guarded([&] {
         Datum values[] = {
             toArray(results, INT8OID, [](const Result& r) { return std::optional(Int64GetDatum(r.orderId)); }),
@@ -151,8 +150,6 @@ void record(const std::vector<Result>& results)
             toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.body); }),
             toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.retryAt); }),
             toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.at); }),
-            toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.requestId); }),
-            toArray(results, INT4OID, [](const Result& r) { return std::optional(Int32GetDatum(r.durationMs)); }),
         };
         statement.run(values);
     });

@@ -13,11 +13,10 @@ struct Order {
     TenantId user;
     std::string kind;
     bool repeatable = false;
-    pg_uuid_t ref{};
-    int attempts = 0; // this one included
+    int attempts = 0;     // this one included
+    bool expires = false; // has a time after which it is not to be sent
     std::string username, credentialKind, keyId, sealed;
     std::string method, host, path, form;
-    bool expires = false; // has a time after which it is not to be sent
 };
 
 struct Result {
@@ -25,10 +24,9 @@ struct Result {
     const char* outcome = ""; // sent, retry, rejected, unknown, expired, poisoned, account
     int status = 0;
     int errorCode = 0;
-    std::string errorMessage, sid, body, requestId;
+    std::string errorMessage, sid, body;
     TimestampTz retryAt = 0; // 0: none
     TimestampTz at = 0;
-    int durationMs = 0;
 
     bool is(std::string_view name) const { return outcome == name; }
 };

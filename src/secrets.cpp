@@ -3,6 +3,7 @@
 
 #include "base64.hpp"
 #include "settings.hpp"
+#include "wiped_memory.hpp"
 
 namespace twilio::secrets {
 
@@ -121,6 +122,7 @@ std::string addKeyToFile()
 
 Sealed seal(const Owner& owner, const Secret& secret)
 {
+    FreedMemoryOverwritten const overwritten;
     KeyRing const ring = keyRing();
     Secret const phrase = passphrase(ring.first());
     Secret const bound = bind(owner, secret.view());
@@ -140,6 +142,7 @@ Sealed seal(const Owner& owner, const Secret& secret)
 
 Secret open(const Owner& owner, std::string_view keyId, std::string_view sealed)
 {
+    FreedMemoryOverwritten const overwritten;
     KeyRing const ring = keyRing();
     const Key* key = ring.find(keyId);
     if (key == nullptr)

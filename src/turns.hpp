@@ -2,8 +2,8 @@
 // flight and within its pace. One tenant's backlog delays nobody else.
 //
 // Counts per tenant: dealt slots become claimed orders (ready), then requests in
-// flight. Up to twice the ceiling may be ready or in flight, so that a freed slot
-// is filled at once while the next claim is on its way.
+// flight. Up to openPerSlot times the ceiling may be ready or in flight, so that a
+// freed slot is filled at once and a claim is worth its commit.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,8 @@
 #include "reply.hpp"
 
 namespace twilio {
+
+inline constexpr int openPerSlot = 3;
 
 // A tenant with queued orders, as SQL lists it.
 struct Waiting {

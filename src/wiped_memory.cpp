@@ -24,6 +24,16 @@ constexpr std::size_t stackDepth = 64 * 1024;
 
 } // namespace
 
+FreedMemoryOverwritten::FreedMemoryOverwritten() noexcept
+{
+    ::mallopt(M_PERTURB, 0x5a);
+}
+
+FreedMemoryOverwritten::~FreedMemoryOverwritten()
+{
+    ::mallopt(M_PERTURB, 0);
+}
+
 void freeWiped(void* memory) noexcept
 {
     if (memory != nullptr)

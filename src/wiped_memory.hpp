@@ -9,6 +9,16 @@ namespace twilio {
 void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 
+// While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give back.
+// Costs a pass over every block, so it is for the calls where a secret may be about.
+class FreedMemoryOverwritten {
+public:
+    FreedMemoryOverwritten() noexcept;
+    ~FreedMemoryOverwritten();
+    FreedMemoryOverwritten(const FreedMemoryOverwritten&) = delete;
+    FreedMemoryOverwritten& operator=(const FreedMemoryOverwritten&) = delete;
+};
+
 // Wipes what this thread has freed in small pieces: glibc keeps it in a cache of its own, as it was.
 void wipeFreedMemory() noexcept;
 

@@ -16,7 +16,6 @@
 #include "shared.hpp"
 
 #include <curl/curl.h>
-#include <malloc.h>
 
 extern "C" {
 PGDLLEXPORT void pg_twilio_worker_main(Datum);
@@ -228,6 +227,7 @@ void connect(Oid database)
                                    // Its statements are all by key, and their plans outlive the empty tables
                                    // for which they may have been made.
                                    {"enable_seqscan", "off"},
+                                   {"enable_bitmapscan", "off"},
                                    {"enable_hashjoin", "off"},
                                    {"enable_mergejoin", "off"},
                                    {"plan_cache_mode", "force_generic_plan"}})
@@ -246,9 +246,6 @@ void run(int index)
     if (slot == nullptr)
         return;
 
-    // OpenSSL and nghttp2 do not wipe what they give back, and an idle worker
-    // must not hold a token: freed memory is overwritten. curl's own is wiped.
-    mallopt(M_PERTURB, 0x5a);
     HttpEngine::prepareProcess();
     Worker worker(*slot);
     if (!isAlone()) {

@@ -20,7 +20,7 @@ BEGIN
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((jsonb_build_object('sid', 'SM' || md5(o.ref::text), 'status', 'queued', 'num_segments', '1', 'num_media', '0',
                    'price', NULL, 'price_unit', 'USD', 'date_sent', NULL, 'error_code', NULL, 'from', '+15005550001') || changes)::text),
-        array_agg(CASE outcome WHEN 'retry' THEN clock_timestamp() + interval '1 minute' END), array_agg(clock_timestamp()), NULL, NULL)
+        array_agg(CASE outcome WHEN 'retry' THEN clock_timestamp() + interval '1 minute' END), array_agg(clock_timestamp()))
     FROM twilio_private.outbox o WHERE o.id = ANY (orders) AND o.state = 'sending';
 END
 $$;

@@ -130,7 +130,6 @@ TEST_P(Forgets, everySecret)
 #if defined(__SANITIZE_ADDRESS__)
     GTEST_SKIP() << "the sanitizer keeps freed memory as it was";
 #endif
-    ::mallopt(M_PERTURB, 0x5a); // as the worker does
     const ServerProcess server(authority_, GetParam());
     Options there = options();
     there.connectTo = server.place();

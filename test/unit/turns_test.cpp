@@ -60,12 +60,12 @@ TEST(Turns, giveANewcomerASlotAtOnceBesideALongBacklog)
     EXPECT_EQ(countOf(turns.deal(2, start), 2), 1);
 }
 
-TEST(Turns, startNoMoreThanTheCeilingAndHoldAsManyReady)
+TEST(Turns, startNoMoreThanTheCeilingAndHoldSomeReady)
 {
     Turns turns;
     turns.list({waiting(1, 4)}, start);
     auto const shares = turns.deal(100, start);
-    EXPECT_EQ(countOf(shares, 1), 8);
+    EXPECT_EQ(countOf(shares, 1), 4 * openPerSlot);
     turns.claimed(shares, all(shares));
     for (int i = 0; i < 4; i++) {
         ASSERT_TRUE(turns.mayStart(tenant(1)));
@@ -85,11 +85,11 @@ TEST(Turns, lowerTheCeilingOn429AndRaiseItAfterSuccess)
     turns.list({waiting(1, 16)}, start);
     turns.slowDown(tenant(1), start);
     auto const shares = turns.deal(100, start);
-    EXPECT_EQ(countOf(shares, 1), 16) << "twice the halved ceiling";
+    EXPECT_EQ(countOf(shares, 1), 8 * openPerSlot) << "as for the halved ceiling";
     for (int i = 0; i < 1000; i++)
         turns.succeeded(tenant(1));
     turns.claimed(shares, all(shares));
-    EXPECT_EQ(countOf(turns.deal(100, start), 1), 16) << "up to twice the full ceiling again";
+    EXPECT_EQ(countOf(turns.deal(100, start), 1), 8 * openPerSlot) << "as for the full ceiling again";
 }
 
 TEST(Turns, keepThePaceAndSayWhenTheNextSlotIsDue)
