@@ -34,12 +34,6 @@ LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_identity
 COMMENT ON FUNCTION twilio_private.identity_source() IS 'The value of twilio.identity: auto, jwt, setting or role.';
 REVOKE ALL ON FUNCTION twilio_private.identity_source() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.claimed_user_id() RETURNS uuid
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_claimed_user_id';
-COMMENT ON FUNCTION twilio_private.claimed_user_id() IS
-    'The user id that the JWT claim sub or twilio.user_id names, as twilio.identity says; null when missing or no UUID.';
-REVOKE ALL ON FUNCTION twilio_private.claimed_user_id() FROM PUBLIC;
-
 CREATE FUNCTION twilio_private.uuid_v7() RETURNS uuid
 LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_uuid_v7';
 COMMENT ON FUNCTION twilio_private.uuid_v7() IS 'A new UUID of version 7 (RFC 9562); later ones of a session sort behind earlier ones.';

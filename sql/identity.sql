@@ -17,18 +17,21 @@ CREATE POLICY administrators ON @extschema@.twilio_role_map TO twilio_admin USIN
 GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.twilio_role_map TO twilio_admin;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.twilio_role_map', '');
 
--- SECURITY DEFINER: reads twilio_role_map and calls twilio_private, neither of which a user may touch.
-CREATE FUNCTION @extschema@.twilio_current_user_id() RETURNS uuid
+-- SECURITY DEFINER: reads twilio_role_map, which a user may not touch.
+CREATE FUNCTION twilio_private.mapped_user_id() RETURNS uuid
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF twilio_private.identity_source() = 'role' THEN
-        RETURN (SELECT m.user_id FROM @extschema@.twilio_role_map m WHERE m.role_name = session_user);
-    END IF;
-    RETURN twilio_private.claimed_user_id();
+    RETURN (SELECT m.user_id FROM @extschema@.twilio_role_map m WHERE m.role_name = session_user);
 END
 $$;
+COMMENT ON FUNCTION twilio_private.mapped_user_id() IS 'The user id of the login role in twilio_role_map, null when it has none.';
+REVOKE ALL ON FUNCTION twilio_private.mapped_user_id() FROM PUBLIC;
+
+-- In C because every statement on a tenant's table asks it. Where twilio.identity = role it calls mapped_user_id().
+CREATE FUNCTION @extschema@.twilio_current_user_id() RETURNS uuid
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_current_user_id';
 COMMENT ON FUNCTION @extschema@.twilio_current_user_id() IS
     'The user (tenant) on whose behalf the statement runs, null when there is none.
 Comes from the JWT claim sub, from the setting twilio.user_id or from twilio_role_map, as twilio.identity says.';

@@ -135,7 +135,9 @@ BEGIN
                   DETAIL = format('Its status is %s.', message.status),
                   HINT = 'Only a message that is failed, undelivered or unresolved can be sent again.';
     END IF;
-    PERFORM twilio_private.require_sending(ARRAY[owner]);
+    IF NOT EXISTS (SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = owner AND twilio_private.may_send(s)) THEN
+        PERFORM twilio_private.refuse_sending(owner);
+    END IF;
     IF EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
                WHERE o.user_id = owner AND o.phone_number = message.to_number AND o.opted_in_at IS NULL) THEN
         RAISE EXCEPTION 'the recipient has opted out'

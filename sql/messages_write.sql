@@ -166,6 +166,12 @@ COMMENT ON FUNCTION twilio_private.message_insert() IS
     'Checks a message to be sent, chooses its sender and sets what the user does not decide.';
 REVOKE ALL ON FUNCTION twilio_private.message_insert() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.may_send(settings @extschema@.twilio_settings) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN (settings).is_active AND (settings).is_verified AND (settings).sms_enabled;
+COMMENT ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) IS 'Whether the account may send messages.';
+REVOKE ALL ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.refuse_sending(user_id uuid) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -198,24 +204,6 @@ $$;
 COMMENT ON FUNCTION twilio_private.refuse_sending(uuid) IS 'Fails and says why the account cannot send.';
 REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.require_sending(user_ids uuid[]) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    sender uuid;
-BEGIN
-    FOREACH sender IN ARRAY user_ids LOOP
-        IF NOT EXISTS (SELECT FROM @extschema@.twilio_settings s
-                       WHERE s.user_id = sender AND s.is_active AND s.is_verified AND s.sms_enabled) THEN
-            PERFORM twilio_private.refuse_sending(sender);
-        END IF;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION twilio_private.require_sending(uuid[]) IS 'Fails unless all these users may send messages.';
-REVOKE ALL ON FUNCTION twilio_private.require_sending(uuid[]) FROM PUBLIC;
-
 -- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now.
 CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE
@@ -231,29 +219,32 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    user_ids uuid[];
-    unsendable uuid;
+    outbound boolean;
+    refused uuid;
 BEGIN
-    SELECT array_agg(DISTINCT n.user_id),
-           min(n.user_id::text) FILTER (WHERE n.from_number IS NULL AND n.messaging_service_sid IS NULL)
-    INTO user_ids, unsendable
-    FROM new_rows n WHERE n.direction = 'outbound';
-    IF user_ids IS NULL OR twilio_private.restoring() THEN
+    IF current_setting('row_security') = 'off' AND twilio_private.restoring() THEN
         RETURN NULL;
     END IF;
-    PERFORM twilio_private.require_sending(user_ids);
-    IF unsendable IS NOT NULL THEN
-        PERFORM twilio_private.refuse_sending(unsendable);
+    SELECT count(*) > 0,
+           (array_agg(n.user_id) FILTER (WHERE NOT twilio_private.may_send(s) IS TRUE
+                                            OR n.from_number IS NULL AND n.messaging_service_sid IS NULL))[1]
+    INTO outbound, refused
+    FROM new_rows n LEFT JOIN @extschema@.twilio_settings s ON s.user_id = n.user_id
+    WHERE n.direction = 'outbound';
+    IF refused IS NOT NULL THEN
+        PERFORM twilio_private.refuse_sending(refused);
+    ELSIF outbound THEN
+        WITH noted AS (
+            INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
+            SELECT n.user_id, n.id, n.status, n.error_code, 'local' FROM new_rows n WHERE n.direction = 'outbound'
+        )
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
+        SELECT n.user_id, 'message', n.id,
+               CASE WHEN n.send_at IS NULL OR twilio_private.planned_at_twilio(n.messaging_service_sid, n.send_at)
+                    THEN n.created_at ELSE greatest(n.send_at, n.created_at) END,
+               n.expires_at
+        FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
     END IF;
-
-    INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
-    SELECT n.user_id, n.id, n.status, n.error_code, 'local' FROM new_rows n WHERE n.direction = 'outbound';
-    INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
-    SELECT n.user_id, 'message', n.id,
-           CASE WHEN n.send_at IS NULL OR twilio_private.planned_at_twilio(n.messaging_service_sid, n.send_at)
-                THEN n.created_at ELSE greatest(n.send_at, n.created_at) END,
-           n.expires_at
-    FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
     RETURN NULL;
 END
 $$;

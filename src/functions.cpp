@@ -62,6 +62,23 @@ std::optional<pg_uuid_t> claimedUser()
     return parseUuid(*subject);
 }
 
+// The user id that the administrator has mapped the login role to.
+std::optional<pg_uuid_t> mappedUser()
+{
+    return pg::guarded([] {
+        // Not by LookupFuncName(), which asks whether the caller may use the schema.
+        Oid const id = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("mapped_user_id"),
+                                       PointerGetDatum(buildoidvector(nullptr, 0)),
+                                       ObjectIdGetDatum(get_namespace_oid("twilio_private", false)));
+        FmgrInfo function;
+        fmgr_info(id, &function);
+        LOCAL_FCINFO(call, 0);
+        InitFunctionCallInfoData(*call, &function, 0, InvalidOid, nullptr, nullptr);
+        Datum const user = FunctionCallInvoke(call);
+        return call->isnull ? std::nullopt : std::optional(*DatumGetUUIDP(user));
+    });
+}
+
 const char* sourceName()
 {
     switch (static_cast<settings::Identity>(settings::identity)) {
@@ -195,11 +212,11 @@ Datum pg_twilio_identity_source(PG_FUNCTION_ARGS)
     return pg::entry([]() -> Datum { return pg::toDatum(sourceName()); });
 }
 
-PG_FUNCTION_INFO_V1(pg_twilio_claimed_user_id);
-Datum pg_twilio_claimed_user_id(PG_FUNCTION_ARGS)
+PG_FUNCTION_INFO_V1(pg_twilio_current_user_id);
+Datum pg_twilio_current_user_id(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        auto const user = claimedUser();
+        auto const user = settings::identity == static_cast<int>(settings::Identity::role) ? mappedUser() : claimedUser();
         if (!user)
             PG_RETURN_NULL();
         return uuidDatum(*user);

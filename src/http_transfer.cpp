@@ -27,6 +27,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t firstCapacity = 4096;
+constexpr long readAtOnce = 4096; // curl makes a buffer of this size for each request, and it is wiped twice
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
 constexpr long caCacheSeconds = 3600;
 constexpr std::size_t longestHeader = 200;
@@ -130,6 +131,7 @@ void Transfer::configure(const Options& options, std::uint64_t generation, Socke
     set(easy, CURLOPT_PRIVATE, this);
     set(easy, CURLOPT_ERRORBUFFER, error_);
     set(easy, CURLOPT_NOSIGNAL, 1L);
+    set(easy, CURLOPT_BUFFERSIZE, readAtOnce);
     set(easy, CURLOPT_QUICK_EXIT, 1L); // never wait for a resolver thread
     set(easy, CURLOPT_PREREQFUNCTION, onIssue);
     set(easy, CURLOPT_PREREQDATA, this);

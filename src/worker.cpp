@@ -16,6 +16,7 @@
 #include "shared.hpp"
 
 #include <curl/curl.h>
+#include <malloc.h>
 
 extern "C" {
 PGDLLEXPORT void pg_twilio_worker_main(Datum);
@@ -114,6 +115,7 @@ private:
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
             engine_.forget();
+            malloc_trim(0);
             pg::guarded([] { pgstat_report_stat(true); });
             forgotten_ = true;
         }
@@ -203,6 +205,15 @@ bool isAlone()
     return alone;
 }
 
+// Batches take and give back some megabytes many times a second. Left to itself, glibc returns them to the system each
+// time and gets them back page by page. They are returned when the worker is idle.
+void keepFreedMemory()
+{
+    constexpr int kept = 32 * 1024 * 1024;
+    mallopt(M_TRIM_THRESHOLD, kept);
+    mallopt(M_MMAP_THRESHOLD, kept);
+}
+
 void leaveSlot(int, Datum)
 {
     if (slot != nullptr)
@@ -246,6 +257,7 @@ void run(int index)
     if (slot == nullptr)
         return;
 
+    keepFreedMemory();
     HttpEngine::prepareProcess();
     Worker worker(*slot);
     if (!isAlone()) {

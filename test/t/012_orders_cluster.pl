@@ -174,8 +174,8 @@ sub crash_with
 $standin->calm;
 configured('twilio.user_max_in_flight' => 10);
 crash_with('worker terminated', 10, sub { kill TERM => worker_pid($node) });
-crash_with('worker killed', 20, sub { kill KILL => worker_pid($node) });
-crash_with('immediate shutdown', 20, sub { $node->stop('immediate'); $node->start });
+crash_with('worker killed', 30, sub { kill KILL => worker_pid($node) });
+crash_with('immediate shutdown', 30, sub { $node->stop('immediate'); $node->start });
 crash_with('fast shutdown', 10, sub { cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, '... it takes less than 10 s'); $node->start });
 
 # ---- idle -----------------------------------------------------------------------------------------

@@ -64,7 +64,9 @@ wait_until { accepted($standin, account => account_sid(2)) == 104 } 10, 'a hundr
 # A re-reading has six steps, which would be used up before the stand-in has a price.
 wait_until { $node->safe_psql('postgres', "SELECT bool_and(sid IS NOT NULL AND submitted_at < now() - interval '1 second') FROM twilio_messages WHERE body LIKE 'Listed %'") eq 't' } 20,
   '... and have come to their end at Twilio';
-wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'Listed %', 'delivered') == 100 } 20, 'many are read again in pages';
+wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'Listed %', 'delivered') == 100 } 20, 'many are read again in pages'
+  or diag($node->safe_psql('postgres', "SELECT kind, state, subject, attempts, due_at - now(), note FROM twilio_private.outbox; SELECT status, count(*), min(submitted_at), max(submitted_at) FROM twilio_messages GROUP BY 1;
+	SELECT at, action, outcome, http_status, error_code FROM twilio_audit_log WHERE action LIKE 'message_%'"));
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'Listed %' AND price IS NULL"), '0', '... with their prices');
 cmp_ok($standin->count(method => 'GET', path => 'Messages/', account => account_sid(2)), '<', 50, '... not one by one');
 
