@@ -32,8 +32,7 @@ BEGIN
         PERFORM twilio_private.recover_orders();
     END IF;
     INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, by)
-    SELECT set_arming.armed, c.system_identifier, d.oid, twilio_private.actor()
-    FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()
+    VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(), twilio_private.actor())
     ON CONFLICT (singleton) DO UPDATE
     SET armed = excluded.armed, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
         at = excluded.at, by = excluded.by
@@ -67,8 +66,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN EXISTS (
-        SELECT FROM twilio_private.arming a, pg_control_system() c, pg_database d
-        WHERE a.system_identifier = c.system_identifier AND d.datname = current_database() AND a.database_oid = d.oid);
+        SELECT FROM twilio_private.arming a
+        WHERE a.system_identifier = twilio_private.system_identifier() AND a.database_oid = twilio_private.database_oid());
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database, that sending was last armed or disarmed.';
@@ -80,9 +79,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN EXISTS (
-        SELECT FROM twilio_private.arming a, pg_control_system() c, pg_database d
-        WHERE a.armed AND a.system_identifier = c.system_identifier
-          AND d.datname = current_database() AND a.database_oid = d.oid);
+        SELECT FROM twilio_private.arming a
+        WHERE a.armed AND a.system_identifier = twilio_private.system_identifier() AND a.database_oid = twilio_private.database_oid());
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed() IS 'Whether orders may be sent from this database.';

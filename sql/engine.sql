@@ -39,6 +39,17 @@ LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_uuid_v
 COMMENT ON FUNCTION twilio_private.uuid_v7() IS 'A new UUID of version 7 (RFC 9562); later ones of a session sort behind earlier ones.';
 REVOKE ALL ON FUNCTION twilio_private.uuid_v7() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.system_identifier() RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_system_identifier';
+COMMENT ON FUNCTION twilio_private.system_identifier() IS
+    'The identifier of this cluster, as pg_control_system() has it, without reading pg_control each time.';
+REVOKE ALL ON FUNCTION twilio_private.system_identifier() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.database_oid() RETURNS oid
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_database_oid';
+COMMENT ON FUNCTION twilio_private.database_oid() IS 'The OID of this database.';
+REVOKE ALL ON FUNCTION twilio_private.database_oid() FROM PUBLIC;
+
 -- ---- secrets -------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION twilio_private.stash_clear() RETURNS void

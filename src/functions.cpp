@@ -216,7 +216,8 @@ PG_FUNCTION_INFO_V1(pg_twilio_current_user_id);
 Datum pg_twilio_current_user_id(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        auto const user = settings::identity == static_cast<int>(settings::Identity::role) ? mappedUser() : claimedUser();
+        auto const user =
+            settings::identity == static_cast<int>(settings::Identity::role) ? mappedUser() : claimedUser();
         if (!user)
             PG_RETURN_NULL();
         return uuidDatum(*user);
@@ -307,6 +308,20 @@ Datum pg_twilio_uuid_v7(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
     return pg::entry([]() -> Datum { return uuidDatum(uuidV7()); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_system_identifier);
+Datum pg_twilio_system_identifier(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return Int64GetDatum(static_cast<std::int64_t>(GetSystemIdentifier()));
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_database_oid);
+Datum pg_twilio_database_oid(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return ObjectIdGetDatum(MyDatabaseId);
 }
 
 PG_FUNCTION_INFO_V1(pg_twilio_worker_stats);

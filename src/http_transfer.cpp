@@ -27,7 +27,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t firstCapacity = 4096;
-constexpr long readAtOnce = 4096; // curl makes a buffer of this size for each request, and it is wiped twice
+// libcurl 7.88 takes HTTP/2 from the network in pieces of 32 kB, and misses the end of an answer when it cannot pass on
+// a piece at once.
+constexpr long readAtOnce = 33'000;
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
 constexpr long caCacheSeconds = 3600;
 constexpr std::size_t longestHeader = 200;

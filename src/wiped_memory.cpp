@@ -37,7 +37,8 @@ FreedMemoryOverwritten::~FreedMemoryOverwritten()
 void freeWiped(void* memory) noexcept
 {
     if (memory != nullptr)
-        ::explicit_bzero(memory, ::malloc_usable_size(memory));
+        if (const std::size_t size = ::malloc_usable_size(memory); size <= largestCached)
+            ::explicit_bzero(memory, size);
     std::free(memory);
 }
 

@@ -5,12 +5,13 @@
 
 namespace twilio {
 
-// free() and realloc() that wipe what they give back.
+// free() and realloc() that wipe what they give back: small pieces themselves, for glibc keeps these as they were;
+// larger ones while a FreedMemoryOverwritten lives.
 void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 
-// While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give back.
-// Costs a pass over every block, so it is for the calls where a secret may be about.
+// While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give
+// back. Costs a pass over every block, so it is for the calls where a secret may be about.
 class FreedMemoryOverwritten {
 public:
     FreedMemoryOverwritten() noexcept;

@@ -43,6 +43,7 @@ enum FrameType : std::uint8_t {
     frame_go_away = 7,
     frame_window_update = 8
 };
+constexpr std::size_t largestFrame = 16384;
 constexpr std::uint8_t flagEndStream = 1;
 constexpr std::uint8_t flagAck = 1;
 constexpr std::uint8_t flagEndHeaders = 4;
@@ -158,10 +159,28 @@ private:
 
     // ---- HTTP/2, as much as a well-behaved client needs
 
-    void frame(FrameType type, std::uint8_t flags, std::uint32_t stream, const std::string& payload)
+    static std::string framed(FrameType type, std::uint8_t flags, std::uint32_t stream, const std::string& payload)
     {
         const std::string size = bigEndian(static_cast<std::uint32_t>(payload.size()));
-        write(size.substr(1) + static_cast<char>(type) + static_cast<char>(flags) + bigEndian(stream) + payload);
+        return size.substr(1) + static_cast<char>(type) + static_cast<char>(flags) + bigEndian(stream) + payload;
+    }
+
+    void frame(FrameType type, std::uint8_t flags, std::uint32_t stream, const std::string& payload)
+    {
+        write(framed(type, flags, stream, payload));
+    }
+
+    // As much as fits into each frame, all in one piece.
+    void lastData(std::uint32_t stream, const std::string& body)
+    {
+        std::string frames;
+        std::size_t at = 0;
+        do {
+            const bool isLast = body.size() - at <= largestFrame;
+            frames += framed(frame_data, isLast ? flagEndStream : 0, stream, body.substr(at, largestFrame));
+            at += largestFrame;
+        } while (at < body.size());
+        write(frames);
     }
 
     void serveHttp2()
@@ -227,7 +246,7 @@ private:
         }
         // ":status", literal without indexing, name 8 of the static table
         frame(frame_headers, flagEndHeaders, stream, std::string("\x08\x03") + std::to_string(answer.status));
-        frame(frame_data, flagEndStream, stream, answer.body);
+        lastData(stream, answer.body);
         return !answer.closeAfter;
     }
 
