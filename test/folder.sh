@@ -39,7 +39,7 @@ copy_checkout() {
     local to=$1/src
     mkdir -p "$to"
     find "$to" \( -path "$to/build" -o -name node_modules \) -prune -o \
-        -type f ! -name '*.o' ! -name '*.bc' ! -name '*.d' ! -name '*.so' -delete
+        -type f ! -name '*.o' ! -name '*.bc' ! -name '*.d' ! -name '*.so' -exec rm -f {} +
     git ls-files -z --cached --others --exclude-standard |
         tar --null --files-from=- --ignore-failed-read -c | tar -x --no-same-owner -C "$to"
     cp -a --update test/node_modules "$to/test/"
