@@ -27,7 +27,7 @@ SHLIB_LINK  += -lcurl -lssl -lcrypto -lstdc++
 EXTRA_CLEAN  = build src/*.d
 
 # Goals that prepare the machine themselves, so they must work before PostgreSQL is installed.
-STANDALONE = check check-% deps help demo serve
+STANDALONE = check check-% deps help demo serve dist deb
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 .DEFAULT_GOAL := help
 else
@@ -88,6 +88,11 @@ endif
 check-unit check-standin check-regress check-server check-rest check-browser: check-%:
 	@test/check $*
 
+##   check-versions all of 15, 17 and 18, in folders of Debian bookworm, trixie and sid (mmdebstrap; takes root)
+.PHONY: check-versions
+check-versions:
+	@test/versions
+
 ##   installcheck   SQL and isolation tests against a running, preloaded server (PGHOST, PGPORT, PGUSER)
 .PHONY: installcheck
 installcheck:
@@ -109,6 +114,24 @@ serve:
 .PHONY: bench
 bench:
 	@bench/run
+
+# ---- releases -----------------------------------------------------------------------------------
+
+##   dist           the release for PGXN: build/pg_twilio-VERSION.zip
+.PHONY: dist
+dist:
+	@mkdir -p build
+	git archive --format=zip --prefix=pg_twilio-$(EXTVERSION)/ --output=build/pg_twilio-$(EXTVERSION).zip HEAD
+
+##   deb            Debian packages, into build/deb (takes what debian/control.in names)
+.PHONY: deb
+deb:
+	@packaging/deb
+
+##   check-package  the Debian package built, installed and tested in clean folders (mmdebstrap; takes root)
+.PHONY: check-package
+check-package:
+	@packaging/check
 
 # ---- for developers -----------------------------------------------------------------------------
 

@@ -24,14 +24,6 @@ is(run_sql($original, 'SELECT armed FROM twilio_status')->{out}, 't', 'the first
 
 my @tables = qw(twilio_settings twilio_numbers twilio_audit_log twilio_role_map twilio_private.credential twilio_private.arming);
 
-sub contents
-{
-	my ($node, $db) = @_;
-	my %contents;
-	$contents{$_} = $node->safe_psql($db, "SELECT t FROM $_ t ORDER BY t::text") for @tables;
-	return \%contents;
-}
-
 sub catalog
 {
 	my ($node, $db) = @_;
@@ -43,7 +35,7 @@ END
 }
 
 my $dir = PostgreSQL::Test::Utils::tempdir('dump');
-my $expected = contents($original, 'postgres');
+my $expected = table_contents($original, 'postgres', @tables);
 isnt($expected->{$_}, '', "$_ has something to dump") for @tables;
 
 my $copy = new_cluster('copy', standin => $standin, extension => 0);
@@ -61,7 +53,7 @@ for my $format (qw(plain custom))
 	$copy->safe_psql('postgres', "CREATE DATABASE $db TEMPLATE template0");
 	my @restore = $format eq 'plain' ? ('psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', $dump) : ('pg_restore', '--exit-on-error', $dump);
 	$copy->command_ok([ @restore, '-d', $copy->connstr($db) ], "a $format dump is restored without an error");
-	is_deeply(contents($copy, $db), $expected, '... and all rows are as they were');
+	is_deeply(table_contents($copy, $db, @tables), $expected, '... and all rows are as they were');
 	is(catalog($copy, $db), catalog($original, 'postgres'), '... and so are rights and policies');
 	wait_for_worker($copy, $db, 10, '... and a worker runs there');
 	is(as_user($copy, 1, 'SELECT is_verified, phone_number, sms_enabled FROM twilio_settings', db => $db)->{out}, 't|+15005550006|f',
@@ -87,13 +79,13 @@ wait_for_worker($keyless);
 my $result = as_user($keyless, 1, 'SELECT * FROM twilio_verify()');
 isnt($result->{state}, '', 'without the key a token cannot be opened');
 like($result->{error}, qr/pg_twilio\.key/, '... and the error names the file');
-is_deeply(contents($keyless, 'postgres')->{'twilio_private.credential'}, $expected->{'twilio_private.credential'}, '... and nothing is destroyed');
+is_deeply(table_contents($keyless, 'postgres', @tables)->{'twilio_private.credential'}, $expected->{'twilio_private.credential'}, '... and nothing is destroyed');
 
 # ---- data only, into a database that has the extension --------------------------------------------
 
 create_database($copy, 'data_only');
 $original->command_ok([ 'pg_dump', '--data-only', '--format=custom', '-f', "$dir/data", '-d', $original->connstr('postgres') ], 'pg_dump writes the data alone');
 $copy->command_ok([ 'pg_restore', '--data-only', '--exit-on-error', '-d', $copy->connstr('data_only'), "$dir/data" ], '... and it is restored beside an extension that is there');
-is_deeply(contents($copy, 'data_only'), $expected, '... with all rows as they were');
+is_deeply(table_contents($copy, 'data_only', @tables), $expected, '... with all rows as they were');
 
 TwilioTest::finish();

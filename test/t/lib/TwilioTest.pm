@@ -17,7 +17,7 @@ use TwilioTest::Session;
 
 our @EXPORT = qw(
   new_cluster create_database connect_session start_standin
-  run_sql as_user configure user_id account_sid token
+  run_sql as_user table_contents configure user_id account_sid token
   wait_until seconds_taken
   launcher_pid worker_pid wait_for_worker wait_for_no_worker files_containing
 );
@@ -43,13 +43,15 @@ sub configuration
 
 # A running cluster whose database `postgres` has the extension.
 #   standin => the stand-in to use, conf => further settings, streaming => 1 for a standby's primary,
-#   extension => 0 to leave the database empty
+#   extension => 0 to leave the database empty, start => 0 to leave the server stopped,
+#   install_path => another PostgreSQL than that of the PATH
 sub new_cluster
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $options{install_path} ? (install_path => $options{install_path}) : ());
 	$node->init(allows_streaming => $options{streaming} ? 1 : 0);
 	$node->append_conf('postgresql.conf', configuration($options{standin}) . ($options{conf} // ''));
+	return $node unless $options{start} // 1;
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE') if $options{extension} // 1;
 	return $node;
@@ -101,6 +103,13 @@ sub as_user
 {
 	my ($node, $n, $sql, %options) = @_;
 	return run_sql($node, $sql, role => 'twilio_user', user => user_id($n), %options);
+}
+
+# The rows of tables, to be compared: a reference to a hash.
+sub table_contents
+{
+	my ($node, $db, @tables) = @_;
+	return { map { $_ => $node->safe_psql($db, "SELECT t FROM $_ t ORDER BY t::text") } @tables };
 }
 
 # Makes the n-th account known at the stand-in (with what else %account says) and stores it as the
