@@ -79,10 +79,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (
-        SELECT FROM twilio_private.arming a, pg_control_system() c, pg_database d
-        WHERE a.armed AND a.system_identifier = c.system_identifier
-          AND d.datname = current_database() AND a.database_oid = d.oid);
+    RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE a.armed) AND twilio_private.armed_here();
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed() IS 'Whether orders may be sent from this database.';

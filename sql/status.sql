@@ -53,8 +53,8 @@ REVOKE ALL ON FUNCTION twilio_private.account_trouble(uuid) FROM PUBLIC;
 -- on the schema the view is the only way here. What tells of other users is left out unless an administrator asks.
 CREATE FUNCTION twilio_private.status(
     OUT running boolean, OUT state text, OUT armed boolean, OUT enabled boolean, OUT reason text, OUT hint text,
-    OUT queued bigint, OUT lag interval, OUT pid int, OUT started_at timestamptz, OUT in_flight int, OUT asks_answered bigint, OUT sent bigint, OUT failed bigint,
-    OUT last_error text, OUT last_error_at timestamptz)
+    OUT queued bigint, OUT lag interval, OUT pid int, OUT started_at timestamptz, OUT in_flight int, OUT asks_answered bigint,
+    OUT sent bigint, OUT failed bigint, OUT last_error text, OUT last_error_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -100,7 +100,8 @@ BEGIN
         SELECT t.reason, t.hint INTO reason, hint FROM twilio_private.account_trouble(caller) t;
     END IF;
 
-    SELECT count(*), coalesce(date_trunc('milliseconds', clock_timestamp() - min(o.due_at) FILTER (WHERE o.due_at <= clock_timestamp())), '0')
+    SELECT count(*), coalesce(date_trunc('milliseconds', clock_timestamp() - min(o.due_at)
+                                                         FILTER (WHERE o.due_at <= clock_timestamp())), '0')
     INTO queued, lag
     FROM twilio_private.outbox o
     WHERE o.kind = 'message' AND o.state = 'queued' AND (administrator OR o.user_id = caller);
@@ -121,12 +122,12 @@ REVOKE ALL ON FUNCTION twilio_private.status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION twilio_private.status() TO twilio_user;
 
 CREATE VIEW @extschema@.twilio_status WITH (security_barrier) AS
-    SELECT s.running, s.state, s.armed, s.enabled, s.reason, s.hint, s.queued, s.lag, s.pid, s.started_at, s.in_flight, s.asks_answered,
-           s.sent, s.failed, s.last_error, s.last_error_at
+    SELECT s.running, s.state, s.armed, s.enabled, s.reason, s.hint, s.queued, s.lag, s.pid, s.started_at, s.in_flight,
+           s.asks_answered, s.sent, s.failed, s.last_error, s.last_error_at
     FROM twilio_private.status() s;
 COMMENT ON VIEW @extschema@.twilio_status IS
-    'Whether the worker of this database runs, and why nothing is sent, of all or of the current user. One row; twilio_tenant_status has one per user.
-The figures from pid on are for administrators; others read null there.';
+    'Whether the worker of this database runs, and why nothing is sent, by anybody or by the current user.
+One row; twilio_tenant_status has one per user. The figures from pid on are for administrators; others read null there.';
 COMMENT ON COLUMN @extschema@.twilio_status.running IS 'Whether the worker runs.';
 COMMENT ON COLUMN @extschema@.twilio_status.state IS 'What the worker is doing, such as running or paused.';
 COMMENT ON COLUMN @extschema@.twilio_status.armed IS 'Whether this database may send orders; questions are asked in any case.';
