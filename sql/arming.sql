@@ -78,9 +78,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (
-        SELECT FROM twilio_private.arming a
-        WHERE a.armed AND a.system_identifier = twilio_private.system_identifier() AND a.database_oid = twilio_private.database_oid());
+    RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE a.armed) AND twilio_private.armed_here();
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed() IS 'Whether orders may be sent from this database.';

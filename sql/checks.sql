@@ -23,7 +23,7 @@ BEGIN
         pattern := '^AC[0-9A-Za-z]{32}$';
         reason := 'invalid account SID';
         detail := 'An Account SID has 34 characters and starts with AC.';
-        hint := 'Copy the Account SID from the dashboard at https://console.twilio.com.';
+        hint := 'Copy the Account SID from the dashboard at https://console.twilio.com, without spaces.';
     WHEN 'auth_token' THEN
         pattern := '^[!-~]{32,}$';
         reason := 'invalid auth token';

@@ -165,7 +165,9 @@ REVOKE ALL ON FUNCTION twilio_private.await_audit() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.ask_deadline() RETURNS timestamptz
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_ask_deadline';
-COMMENT ON FUNCTION twilio_private.ask_deadline() IS 'The time by which a synchronous call that begins now has to end.';
+COMMENT ON FUNCTION twilio_private.ask_deadline() IS
+    'The time by which a synchronous call that begins now has to end: the first thing a function does that asks.
+Raises 25006, 55000 and PT409 as ask() does, where nothing can be asked.';
 REVOKE ALL ON FUNCTION twilio_private.ask_deadline() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.form_encode(pairs text[]) RETURNS text

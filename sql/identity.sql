@@ -38,6 +38,22 @@ Comes from the JWT claim sub, from the setting twilio.user_id or from twilio_rol
 REVOKE ALL ON FUNCTION @extschema@.twilio_current_user_id() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_current_user_id() TO twilio_user;
 
+CREATE FUNCTION twilio_private.identity_hint() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE twilio_private.identity_source()
+        WHEN 'jwt' THEN 'Sign in with a JWT whose claim sub is the user id (a UUID).'
+        WHEN 'setting' THEN 'Set the user first: SET twilio.user_id = ''<uuid>'' (behind a pooler SET LOCAL).'
+        WHEN 'role' THEN 'Ask an administrator to map the login role in twilio_role_map.'
+        ELSE 'Sign in with a JWT whose claim sub is the user id (a UUID), or SET twilio.user_id = ''<uuid>'' (behind a pooler SET LOCAL).'
+    END;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.identity_hint() IS 'How a caller without a user id gets one, as twilio.identity says.';
+REVOKE ALL ON FUNCTION twilio_private.identity_hint() FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.require_user() RETURNS uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -49,12 +65,7 @@ BEGIN
         RAISE EXCEPTION 'no Twilio user is known'
             USING ERRCODE = 'insufficient_privilege',
                   DETAIL = 'twilio_current_user_id() is null.',
-                  HINT = CASE twilio_private.identity_source()
-                      WHEN 'jwt' THEN 'Sign in with a JWT whose claim sub is the user id (a UUID).'
-                      WHEN 'setting' THEN 'Set the user first: SET LOCAL twilio.user_id = ''<uuid>''.'
-                      WHEN 'role' THEN 'Ask an administrator to map the login role in twilio_role_map.'
-                      ELSE 'Sign in with a JWT whose claim sub is the user id (a UUID), or SET LOCAL twilio.user_id = ''<uuid>''.'
-                  END;
+                  HINT = twilio_private.identity_hint();
     END IF;
     RETURN user_id;
 END

@@ -17,12 +17,11 @@ COMMENT ON FUNCTION twilio_private.parse_rfc2822(text) IS
     'The time in Twilio''s format (Thu, 24 Aug 2023 05:01:45 +0000), null for anything else.';
 REVOKE ALL ON FUNCTION twilio_private.parse_rfc2822(text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.list_numbers(user_id uuid, account_sid text) RETURNS jsonb[]
+CREATE FUNCTION twilio_private.list_numbers(user_id uuid, account_sid text, deadline timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     list_path CONSTANT text := format('/2010-04-01/Accounts/%s/IncomingPhoneNumbers.json?', account_sid);
     -- Twilio gives up to 1000 a page, but a thousand numbers with long URLs exceed twilio.max_response_size.
     path text := list_path || 'PageSize=250';
@@ -55,9 +54,9 @@ BEGIN
     RETURN pages;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.list_numbers(uuid, text) IS
-    'All pages of the account''s list of numbers, each an array of Twilio''s objects, within one twilio.ask_timeout.';
-REVOKE ALL ON FUNCTION twilio_private.list_numbers(uuid, text) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.list_numbers(uuid, text, timestamptz) IS
+    'All pages of the account''s list of numbers, each an array of Twilio''s objects, by the deadline.';
+REVOKE ALL ON FUNCTION twilio_private.list_numbers(uuid, text, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: reads the sealed credential and writes twilio_numbers, for the current user alone.
 CREATE FUNCTION @extschema@.twilio_phone_numbers()
@@ -68,6 +67,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     owner CONSTANT uuid := twilio_private.require_user();
     settings CONSTANT @extschema@.twilio_settings := twilio_private.require_settings(owner);
     stamp CONSTANT jsonb := twilio_private.credential_stamp(owner);
@@ -79,7 +79,7 @@ BEGIN
                   DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
                   HINT = 'Verify them first: SELECT * FROM twilio_verify().';
     END IF;
-    pages := twilio_private.list_numbers(owner, settings.account_sid);
+    pages := twilio_private.list_numbers(owner, settings.account_sid, deadline);
     BEGIN
         PERFORM twilio_private.require_unchanged(owner, stamp);
     EXCEPTION WHEN serialization_failure THEN

@@ -11,6 +11,7 @@ AS $$
 DECLARE
     administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
+    general_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
     everybody CONSTANT text := CASE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
         WHEN NOT twilio_private.armed() THEN 'disarmed: see twilio_status'
@@ -29,6 +30,8 @@ BEGIN
                    WHEN everybody IS NOT NULL THEN everybody
                    WHEN o.due_at > clock_timestamp() AND o.attempts > 0 THEN concat('will be tried again', ' (' || o.note || ')')
                    WHEN o.due_at > clock_timestamp() THEN 'due later'
+                   WHEN coalesce(s.rate_limit_per_second, general_pace) > 0.0 THEN
+                       format('paced: at most %s a second', coalesce(s.rate_limit_per_second, general_pace))
                    ELSE 'waits for its turn'
                END
         FROM twilio_private.outbox o

@@ -1,6 +1,6 @@
 -- twilio_rotate_key(): a new sealing key, and every stored secret sealed with it.
 
-CREATE FUNCTION twilio_private.reseal_credentials() RETURNS bigint
+CREATE FUNCTION twilio_private.reseal_credentials(OUT resealed bigint, OUT unreadable bigint, OUT first_error text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -11,10 +11,10 @@ DECLARE
     new_sealed bytea;
     new_previous_key_id text;
     new_previous_sealed bytea;
-    resealed bigint := 0;
-    unreadable bigint := 0;
-    first_error text;
+    why text;
 BEGIN
+    resealed := 0;
+    unreadable := 0;
     -- A query in FOR is read through a cursor, a few rows at a time.
     FOR old IN
         SELECT * FROM twilio_private.credential c
@@ -32,8 +32,9 @@ BEGIN
             END IF;
         EXCEPTION WHEN OTHERS THEN
             -- A secret whose key is lost stays as it is, and keeps none of the others back.
+            GET STACKED DIAGNOSTICS why = PG_EXCEPTION_DETAIL;
             unreadable := unreadable + 1;
-            first_error := coalesce(first_error, SQLERRM);
+            first_error := coalesce(first_error, nullif(why, ''), SQLERRM);
             CONTINUE;
         END;
         UPDATE twilio_private.credential c
@@ -45,17 +46,10 @@ BEGIN
         WHERE c.user_id = old.user_id AND c.kind = old.kind;
         resealed := resealed + 1;
     END LOOP;
-
-    IF unreadable > 0 THEN
-        RAISE WARNING 'some Twilio secrets cannot be opened and keep their old key'
-            USING DETAIL = format('%s secrets; the first error: %s', unreadable, first_error),
-                  HINT = 'Put the missing key back into the key file, or let these users enter their token again.';
-    END IF;
-    RETURN resealed;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.reseal_credentials() IS
-    'Seals every secret that is not under the current key with it, and returns how many there were.';
+    'Seals every secret that is not under the current key with it; says how many there were, and how many cannot be opened.';
 REVOKE ALL ON FUNCTION twilio_private.reseal_credentials() FROM PUBLIC;
 
 -- SECURITY DEFINER: twilio_admin may rotate, but may not touch the credentials.
@@ -64,20 +58,25 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    resealed bigint;
+    done record;
     new_key text;
 BEGIN
     -- One rotation at a time; users go on storing and using their tokens.
     LOCK TABLE twilio_private.credential IN SHARE UPDATE EXCLUSIVE MODE;
     -- What an interrupted rotation left is finished first, without yet another key.
-    resealed := twilio_private.reseal_credentials();
-    IF resealed = 0 THEN
+    done := twilio_private.reseal_credentials();
+    IF done.resealed = 0 THEN
         new_key := twilio_private.add_key();
-        resealed := twilio_private.reseal_credentials();
+        done := twilio_private.reseal_credentials();
+    END IF;
+    IF done.unreadable > 0 THEN
+        RAISE WARNING 'some Twilio secrets cannot be opened and keep their old key'
+            USING DETAIL = format('Secrets: %s. The first: %s', done.unreadable, done.first_error),
+                  HINT = 'Put the missing key back into the key file, or let these users enter their token again.';
     END IF;
     PERFORM twilio_private.audit(NULL, 'rotate_key', twilio_private.current_key_id(),
-                                 jsonb_build_object('resealed', resealed, 'new_key', new_key IS NOT NULL));
-    RETURN resealed;
+                                 jsonb_build_object('resealed', done.resealed, 'unreadable', done.unreadable, 'new_key', new_key IS NOT NULL));
+    RETURN done.resealed;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_rotate_key() IS

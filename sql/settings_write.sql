@@ -30,6 +30,7 @@ BEGIN
         RETURN NEW;
     END IF;
 
+    NEW.user_id := coalesce(NEW.user_id, @extschema@.twilio_current_user_id());
     own := NEW.user_id IS NOT DISTINCT FROM @extschema@.twilio_current_user_id();
     administrator := pg_has_role(current_user, 'twilio_admin', 'USAGE');
     IF TG_OP = 'UPDATE' THEN

@@ -181,10 +181,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     user_id CONSTANT uuid := twilio_private.require_user();
     settings CONSTANT @extschema@.twilio_settings := twilio_private.require_settings(user_id);
     stamp CONSTANT jsonb := twilio_private.credential_stamp(user_id);
-    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     answer record;
 BEGIN
     account_sid := settings.account_sid;

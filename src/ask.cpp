@@ -344,6 +344,12 @@ Datum toRow(FunctionCallInfo fcinfo, const Answer& answer)
 
 } // namespace
 
+TimestampTz deadline()
+{
+    refuseEarly();
+    return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs);
+}
+
 Datum exchange(FunctionCallInfo fcinfo)
 {
     refuseEarly();

@@ -47,6 +47,9 @@ struct AnswerHeader {
     std::uint64_t auditBatch; // its audit row is visible once Worker::audited has come this far
 };
 
+// twilio_private.ask_deadline(): see sql/engine.sql.
+TimestampTz deadline();
+
 // twilio_private.ask(): see sql/engine.sql.
 Datum exchange(FunctionCallInfo fcinfo);
 

@@ -300,7 +300,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_ask_deadline);
 Datum pg_twilio_ask_deadline(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
-    return TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs));
+    return pg::entry([]() -> Datum { return TimestampTzGetDatum(ask::deadline()); });
 }
 
 PG_FUNCTION_INFO_V1(pg_twilio_uuid_v7);

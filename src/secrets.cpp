@@ -3,6 +3,7 @@
 
 #include "base64.hpp"
 #include "settings.hpp"
+#include "shared.hpp"
 #include "wiped_memory.hpp"
 
 namespace twilio::secrets {
@@ -98,6 +99,15 @@ Secret bind(const Owner& owner, std::string_view secret)
                   "Store the credential of this user again.");
 }
 
+const char* advice(KeyFileError::Kind kind)
+{
+    if (kind != KeyFileError::Kind::missing)
+        return "See twilio.key_file; the file belongs to the server's user and has mode 0600.";
+    if (shared::state == nullptr)
+        return "Add shared_preload_libraries = 'pg_twilio' to postgresql.conf and restart the server, which makes it.";
+    return "Put the file back; if it is lost, a restart of the server makes one with a new key.";
+}
+
 } // namespace
 
 KeyRing keyRing()
@@ -105,8 +115,7 @@ KeyRing keyRing()
     try {
         return readKeyFile(settings::keyFilePath());
     } catch (const KeyFileError& error) {
-        throw Failure("58P01", "the key file of pg_twilio cannot be used", error.what(),
-                      "See twilio.key_file; the file belongs to the server's user and has mode 0600.");
+        throw Failure("58P01", "the key file of pg_twilio cannot be used", error.what(), advice(error.kind()));
     }
 }
 

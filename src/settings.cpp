@@ -78,21 +78,53 @@ bool checkWebhookUrl(char** value, void**, GucSource)
     if (*value == nullptr || **value == '\0')
         return true;
     std::string_view const text = *value;
-    bool const http = text.rfind("https://", 0) == 0 || text.rfind("http://", 0) == 0;
-    if (http && text.size() <= 2000 && text.find_first_of(" \t\r\n?#\"<>") == std::string_view::npos)
+    std::size_t const host = text.starts_with("https://") ? 8 : text.starts_with("http://") ? 7 : text.size();
+    if (host < text.size() && text[host] != '/' && text.size() <= 2000 &&
+        text.find_first_of(" \t\r\n?#\"<>") == std::string_view::npos)
         return true;
     GUC_check_errdetail("It is a URL like https://crm.example.com/twilio/webhook, without a query.");
     return false;
 }
 
+// As uuid_in() reads it: 32 hexadecimal digits, a hyphen or none behind each four of them, in braces or not.
+bool isUuid(std::string_view text)
+{
+    constexpr std::string_view hexadecimal = "0123456789abcdefABCDEF";
+    if (text.size() > 1 && text.front() == '{' && text.back() == '}')
+        text = text.substr(1, text.size() - 2);
+    int digits = 0;
+    char before = '-';
+    for (char const c : text) {
+        bool const hyphen = c == '-' && before != '-' && digits % 4 == 0 && digits < 32;
+        if (!hyphen && hexadecimal.find(c) == std::string_view::npos)
+            return false;
+        digits += hyphen ? 0 : 1;
+        before = c;
+    }
+    return digits == 32;
+}
+
 bool checkUserId(char** value, void**, GucSource)
 {
-    if (*value == nullptr)
+    if (*value == nullptr || **value == '\0' || isUuid(*value))
         return true;
-    std::string_view const text = *value;
-    if (text.size() <= 64)
+    GUC_check_errdetail("It is a UUID like 018f4a3e-0000-7000-8000-000000000001, or empty.");
+    return false;
+}
+
+bool checkKeyFile(char** value, void**, GucSource)
+{
+    if (*value != nullptr && **value != '\0')
         return true;
-    GUC_check_errdetail("It is a UUID.");
+    GUC_check_errdetail("It is the name of a file.");
+    return false;
+}
+
+bool checkProxy(char** value, void**, GucSource)
+{
+    if (*value == nullptr || std::string_view(*value).find_first_of(" \t\r\n") == std::string_view::npos)
+        return true;
+    GUC_check_errdetail("It has the form http://host:port, or http://user:password@host:port.");
     return false;
 }
 
@@ -148,7 +180,8 @@ void defineNetwork()
     defineString("twilio.webhook_url", "Public URL where Twilio's webhooks arrive.", &webhookUrl, "", PGC_SIGHUP, 0,
                  checkWebhookUrl);
     defineString("twilio.ca_file", "Certificates to trust instead of the system's.", &caFile, "", PGC_SIGHUP);
-    defineString("twilio.proxy", "HTTP proxy on the way to Twilio.", &proxy, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    defineString("twilio.proxy", "HTTP proxy on the way to Twilio.", &proxy, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+                 checkProxy);
     defineString("twilio.edge", "Twilio edge location, set together with twilio.region.", &edge, "", PGC_SIGHUP, 0,
                  checkLabel);
     defineString("twilio.region", "Twilio region, set together with twilio.edge.", &region, "", PGC_SIGHUP, 0,
@@ -161,7 +194,8 @@ void defineIdentity()
 {
     // A parameter of context postmaster can only be made while the postmaster starts.
     defineString("twilio.key_file", "File with the keys that seal credentials.", &keyFile, "pg_twilio.key",
-                 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+                 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+                 checkKeyFile);
     DefineCustomEnumVariable("twilio.identity", "Where the tenant's user id comes from.", nullptr, &identity,
                              static_cast<int>(Identity::automatic), identities, PGC_SUSET, 0, nullptr, nullptr,
                              nullptr);

@@ -26,12 +26,14 @@ const everything = [
 ];
 
 test('without a token everything but the webhook and the page is 401', async () => {
-  for (const [method, path] of everything) {
-    const answer = await stack.request(method, path, { body: method === 'POST' ? {} : undefined });
-    assert.equal(answer.status, 401, `${method} ${path}`);
-    assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
-    assert.equal(answer.json.message, 'Anonymous access is disabled');
-  }
+  for (const authorization of [undefined, 'Bearer', 'Bearer ', 'Basic YTpi', 'x'])
+    for (const [method, path] of everything) {
+      const headers = authorization && { authorization };
+      const answer = await stack.request(method, path, { headers, body: method === 'POST' ? {} : undefined });
+      assert.equal(answer.status, 401, `${method} ${path} ${authorization}`);
+      assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
+      assert.equal(answer.json.message, 'Anonymous access is disabled');
+    }
   assert.equal((await stack.request('GET', '/twilio-settings')).status, 200);
 });
 
@@ -224,4 +226,9 @@ test('the OpenAPI document at /api/ describes tables, columns and functions', as
   assert.match(json.definitions.twilio_settings.properties.auth_token.description, /Write-only/);
   for (const path of ['/twilio_settings', '/twilio_numbers', '/rpc/twilio_verify', '/rpc/twilio_phone_numbers'])
     assert.ok(json.paths[path], path);
+  assert.deepEqual(
+    Object.keys(json.paths).filter((path) => !/^\/$|^\/(rpc\/)?twilio_/.test(path)),
+    [],
+    'nothing else is exposed, such as functions of pgcrypto',
+  );
 });

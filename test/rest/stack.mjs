@@ -258,7 +258,8 @@ export async function startStack({ port, publicUrl, site = () => ({}), conf = ''
   const stack = new Stack(stdout.trim());
   try {
     stack.publicUrl = seenAt;
-    await stack.sql('CREATE EXTENSION pg_twilio CASCADE');
+    // As docs/deploy.md says: PostgREST does not expose the schema of pgcrypto.
+    await stack.sql('CREATE SCHEMA extensions; CREATE EXTENSION pgcrypto SCHEMA extensions; CREATE EXTENSION pg_twilio');
     await stack.sql('CREATE ROLE authenticator LOGIN NOINHERIT');
     await stack.sql('GRANT twilio_user, twilio_admin, twilio_webhook TO authenticator');
     // As docs/deploy.md says: what is entered over REST is a parameter.

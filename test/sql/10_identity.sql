@@ -17,6 +17,10 @@ SET request.jwt.claims = '';
 SELECT twilio_current_user_id();
 SET twilio.user_id = '';
 SELECT twilio_current_user_id() IS NULL AS nobody;
+SELECT id, attempt(format('SET twilio.user_id = %L', id)) FROM (VALUES
+    ('no uuid'), ('0000000000000000000000000000000'), (' 00000000-0000-0000-0000-00000000000b'), ('00000000--000-0000-0000-00000000000b'),
+    ('00000000-0000-0000-0000-00000000000b-'), ('{00000000-0000-0000-0000-00000000000b'), (repeat('0', 100)),
+    ('{00000000-0000-0000-0000-00000000000B}'), ('0000000000000000000000000000000b'), ('')) given (id);
 SET request.jwt.claims = '{"sub": "no uuid"}';
 SELECT twilio_current_user_id() IS NULL AS nobody;
 SET request.jwt.claims = '{"role": "twilio_user"}';

@@ -36,9 +36,9 @@ SELECT attempt($$INSERT INTO twilio_settings (user_id, account_sid, auth_token)
     VALUES ('00000000-0000-0000-0000-00000000000b', 'AC' || repeat('1', 32), repeat('t', 32))$$);
 SELECT attempt($$INSERT INTO twilio_settings (account_sid, auth_token, rate_limit_per_second)
     VALUES ('AC' || repeat('1', 32), repeat('t', 32), 100)$$);
-INSERT INTO twilio_settings (id, account_sid, auth_token, phone_number, messaging_service_sid, api_key_sid, api_key_secret,
+INSERT INTO twilio_settings (id, user_id, account_sid, auth_token, phone_number, messaging_service_sid, api_key_sid, api_key_secret,
                              is_verified, created_at, updated_at, last_verified_at, account_name, account_status, account_type, verification_error)
-VALUES ('00000000-0000-0000-0000-000000000001', 'AC' || repeat('1', 32), repeat('t', 32), '', '', '', '',
+VALUES ('00000000-0000-0000-0000-000000000001', NULL, 'AC' || repeat('1', 32), repeat('t', 32), '', '', '', '',
         true, '2000-01-01', '2000-01-01', '2000-01-01', 'x', 'x', 'x', 'x');
 \x on
 SELECT id <> '00000000-0000-0000-0000-000000000001' AS own_id, created_at > '2020-01-01' AS created, updated_at > '2020-01-01' AS updated,

@@ -32,6 +32,14 @@ SET twilio.user_id = :'alice';
 SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, date_trunc('second', expires_at - created_at) AS ttl
 FROM twilio_send_sms('+15005550009', 'hello');
 SELECT kind, state, attempts, reason FROM twilio_queue;
+RESET ROLE;
+BEGIN;
+SELECT twilio_arm();
+SELECT reason FROM twilio_queue;
+UPDATE twilio_settings SET rate_limit_per_second = 0.5 WHERE user_id = :'alice';
+SELECT reason FROM twilio_queue;
+ROLLBACK;
+SET ROLE regress_twilio_app;
 SELECT status, source FROM twilio_message_events;
 
 -- what the user does not decide is ignored; bulk is one statement

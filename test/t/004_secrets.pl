@@ -215,6 +215,7 @@ isnt($open->{state}, '', 'nothing is opened with it');
 like($open->{error}, qr/pg_twilio\.key/, '... and the error names the file');
 like(as_user($node, 4, sprintf "INSERT INTO twilio_settings (account_sid, auth_token) VALUES ('%s', '%s')", account_sid(4), token(4))->{error},
 	qr/pg_twilio\.key/, '... and nothing is sealed');
+like(as_user($node, 2, 'SELECT reason, hint FROM twilio_status')->{out}, qr/the key file cannot be used\|.*pg_twilio\.key.*0600/, '... and twilio_status says so');
 chmod 0600, $key_file;
 $node->restart;
 wait_for_worker($node);
@@ -229,6 +230,9 @@ my $lost = as_user($node, 2, 'SELECT * FROM twilio_verify()');
 isnt($lost->{state}, '', '... which does not open what was sealed with the old one');
 my ($lost_key) = $keys =~ /\A(\S+)/;
 like($lost->{error}, qr/\Q$lost_key\E.*pg_twilio\.key/, '... and the error names the key and the file');
+my $warned = run_sql($node, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{error};
+like($warned, qr/WARNING.*\n.*\Q$lost_key\E.*pg_twilio\.key/, '... and a rotation warns of it by the same names');
+is(scalar(() = $warned =~ /WARNING/g), 1, '... once');
 configure($node, $standin, 5);
 is(as_user($node, 5, 'SELECT verified FROM twilio_verify()')->{out}, 't', '... while new tokens are sealed and opened');
 my $new_key = slurp_file($key_file);

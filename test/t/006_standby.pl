@@ -28,8 +28,9 @@ is(as_user($standby, 1, 'SELECT account_sid, is_verified FROM twilio_settings')-
 is(as_user($standby, 1, 'SELECT * FROM twilio_verify()')->{state}, '25006', 'twilio_verify() fails with 25006 there');
 is(as_user($standby, 1, 'SELECT * FROM twilio_phone_numbers()')->{state}, '25006', '... and so does twilio_phone_numbers()');
 is(run_sql($standby, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{state}, '25006', '... and twilio_rotate_key()');
-my $status = run_sql($standby, 'SELECT running FROM twilio_status');
-is($status->{out}, 'f', 'twilio_status can be read there') or diag($status->{error});
+is(as_user($standby, 3, 'SELECT * FROM twilio_verify()')->{state}, '25006', '... also for a user without settings');
+my $status = run_sql($standby, 'SELECT running, reason FROM twilio_status');
+is($status->{out}, 'f|this server is a standby', 'twilio_status says what this is') or diag($status->{error});
 is($standin->stats->{requests}, $sent, 'and nothing was sent');
 
 $primary->stop;

@@ -58,4 +58,31 @@ for my $row (split /\n/, $rows)
 }
 is_deeply([ sort keys %documented ], [], 'no setting is documented that does not exist');
 
+# ---- what is no value is refused when it is set ---------------------------------------------------
+
+for my $case (
+	[ key_file => '' ],
+	[ webhook_url => 'crm.example.com/twilio/webhook', 'ftp://crm.example.com/', 'https://', 'https:///twilio/webhook',
+		'https://crm.example.com/?a=1', 'https://crm.example.com/a b' ],
+	[ connect_to => 'localhost', 'localhost:', ':443', 'localhost:0', 'localhost:65536', 'https://localhost:443' ],
+	[ proxy => 'http://a b:80', "http://a\n" ],
+	[ edge => 'Dublin', 'a.b' ],
+	[ region => 'ie1/', 'a' x 33 ],
+	[ identity => 'claim', '' ],
+	[ user_id => 'alice', '1' ],
+	[ enabled => 'perhaps' ],
+	[ ask_timeout => '0', '-1', '1 fortnight' ],
+	[ max_in_flight => '0', '10001', 'many' ],
+	[ rate_limit_per_second => '-1', 'NaN' ],
+	[ max_response_size => '1', '1GB' ])
+{
+	my ($name, @values) = @$case;
+	for my $value (@values)
+	{
+		my $result = run_sql($node, "ALTER SYSTEM SET twilio.$name = '$value'");
+		is($result->{state}, '22023', "twilio.$name = '$value' is refused") or diag($result->{out}, $result->{error});
+	}
+}
+is(run_sql($node, 'SET twilio.no_such_setting = 1')->{state}, '42602', 'a setting that does not exist is refused');
+
 done_testing();
