@@ -48,7 +48,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time.';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; of an unknown order: until then Twilio may still take it.';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -338,7 +338,10 @@ BEGIN
     FROM twilio_private.order_kind k
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     WITH doubtful AS (
-        UPDATE twilio_private.outbox o SET state = 'unknown', note = 'the worker stopped while the request was under way'
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', note = 'the worker stopped while the request was under way',
+            -- What the network still holds may be read by a slow other side for as long as a worker would have waited.
+            due_at = clock_timestamp() + current_setting('twilio.request_timeout')::interval
         WHERE o.state = 'sending'
         RETURNING o.*
     )

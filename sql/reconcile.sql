@@ -1,6 +1,7 @@
 -- What became of messages whose answer was lost: the order kind `message_look` lists what Twilio has between the two
--- numbers and adopts what fits. Two looks that find nothing, both at least twilio.reconcile_after later than the
--- attempt, mean that Twilio never took the message.
+-- numbers and adopts what fits. Two looks that find nothing mean that Twilio never took the message, if both are at
+-- least twilio.reconcile_after later than the end of the attempt: our giving up, or, after a crash, the last moment at
+-- which Twilio could still read what the network held (due_at of the message's order). An earlier look may only find.
 --
 -- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
 -- because a message that waits in a queue of Twilio has not been sent on any day yet.
@@ -10,7 +11,7 @@ CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT current_setting('twilio.reconcile_after')::interval $$;
-COMMENT ON FUNCTION twilio_private.look_delay() IS 'How old an attempt must be before its message is looked for.';
+COMMENT ON FUNCTION twilio_private.look_delay() IS 'How long ago an attempt must have ended before its message is looked for.';
 REVOKE ALL ON FUNCTION twilio_private.look_delay() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[]) RETURNS void
@@ -24,7 +25,7 @@ BEGIN
     PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
     -- One that has a SID was told by a callback meanwhile; its look ends the order.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
-    SELECT m.user_id, 'message_look', m.id, '1', coalesce(m.submitted_at, clock_timestamp()) + twilio_private.look_delay()
+    SELECT m.user_id, 'message_look', m.id, '1', clock_timestamp() + twilio_private.look_delay()
     FROM unnest(user_ids, ids) AS u (user_id, id)
     JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id;
 END
@@ -146,6 +147,18 @@ COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages
     'Whether a message that reads the same is being sent at the moment.';
 REVOKE ALL ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.looks_count_from(wanted @extschema@.twilio_messages) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.due_at + twilio_private.look_delay()
+    FROM twilio_private.outbox o
+    WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'message' AND o.state = 'unknown'
+$$;
+COMMENT ON FUNCTION twilio_private.looks_count_from(@extschema@.twilio_messages) IS
+    'From when on a look that finds nothing counts: Twilio can no longer take the message.';
+REVOKE ALL ON FUNCTION twilio_private.looks_count_from(@extschema@.twilio_messages) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.look_again(result twilio_private.order_result, subject text, due_at timestamptz) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -219,6 +232,8 @@ BEGIN
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
                   AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
+            ELSIF result.attempted_at < twilio_private.looks_count_from(wanted) THEN
+                PERFORM twilio_private.look_again(result, '1', twilio_private.looks_count_from(wanted));
             ELSIF left(result.subject, 1) = '1' THEN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));

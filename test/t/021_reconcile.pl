@@ -135,6 +135,20 @@ wait_until { accepted($standin, account => account_sid(2)) == 171 } 10, '... and
 wait_until { message($node, $id, 'sid') eq $sid_at_twilio->('in-the-crowd') } 30, '... it is found, on whichever page, though the list fails at first';
 is(posts($standin, body => 'in-the-crowd'), 1, '... and was sent once');
 
+# ---- read late ------------------------------------------------------------------------------------
+
+# The worker dies when the request is in the network, and Twilio comes to read it when looks have found nothing.
+$standin->calm;
+set('twilio.request_timeout', '8s');
+lose('hang', 'read-late', late => 6000);
+$id = send_sms($node, 1, body => 'read-late');
+wait_until { $standin->stats->{in_flight} == 1 } 10, 'a request is in the network';
+kill KILL => worker_pid($node, 'postgres');
+$node->poll_query_until('postgres', 'SELECT true');
+wait_until { message($node, $id, 'sid') } 30, 'a message that Twilio reads after the worker has died is found';
+is(posts($standin, body => 'read-late'), 1, '... and not sent a second time');
+set('twilio.request_timeout', '4s');
+
 # ---- another account meanwhile --------------------------------------------------------------------
 
 $standin->calm;
