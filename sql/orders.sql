@@ -48,7 +48,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; of an unknown order: until then Twilio may still take it.';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time.';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -68,7 +68,7 @@ CREATE TYPE twilio_private.order_result AS (
     error_message text, sid text, body jsonb, attempts integer, attempted_at timestamptz, at timestamptz,
     will_retry_at timestamptz);
 COMMENT ON TYPE twilio_private.order_result IS
-    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned.';
+    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended.';
 
 -- Hands results to the functions of their kinds.
 CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void
@@ -338,16 +338,15 @@ BEGIN
     FROM twilio_private.order_kind k
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     WITH doubtful AS (
-        UPDATE twilio_private.outbox o
-        SET state = 'unknown', note = 'the worker stopped while the request was under way',
-            -- What the network still holds may be read by a slow other side for as long as a worker would have waited.
-            due_at = clock_timestamp() + current_setting('twilio.request_timeout')::interval
+        UPDATE twilio_private.outbox o SET state = 'unknown', note = 'the worker stopped while the request was under way'
         WHERE o.state = 'sending'
         RETURNING o.*
     )
+    -- They end when the other side can no longer take what the network still holds: as long from now as a worker would
+    -- have waited for the answer.
     SELECT array_agg(d.kind),
-           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL,
-                         d.attempts, d.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result)
+           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL, d.attempts, d.attempted_at,
+                         clock_timestamp() + current_setting('twilio.request_timeout')::interval, NULL)::twilio_private.order_result)
     INTO kinds, results FROM doubtful d;
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);

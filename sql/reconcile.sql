@@ -1,20 +1,20 @@
 -- What became of messages whose answer was lost: the order kind `message_look` lists what Twilio has between the two
--- numbers and adopts what fits. Two looks that find nothing mean that Twilio never took the message, if both are at
--- least twilio.reconcile_after later than the end of the attempt: our giving up, or, after a crash, the last moment at
--- which Twilio could still read what the network held (due_at of the message's order). An earlier look may only find.
+-- numbers and adopts what fits. Two looks that find nothing, both at least twilio.reconcile_after later than the
+-- attempt's end, mean that Twilio never took the message. After a crash that end is yet to come, for the network may
+-- still hold the request; then there is a look before these two, which may find but proves nothing.
 --
 -- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
 -- because a message that waits in a queue of Twilio has not been sent on any day yet.
--- subject of an order: `1` or `2`, which look it is, then the path of the page if it is not the first.
+-- subject of an order: `0` (early), `1` or `2`, which look it is, then the path of the page if it is not the first.
 
 CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT current_setting('twilio.reconcile_after')::interval $$;
-COMMENT ON FUNCTION twilio_private.look_delay() IS 'How long ago an attempt must have ended before its message is looked for.';
+COMMENT ON FUNCTION twilio_private.look_delay() IS 'How long an attempt must be over before its message is looked for.';
 REVOKE ALL ON FUNCTION twilio_private.look_delay() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[]) RETURNS void
+CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[], ended_at timestamptz[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -25,14 +25,16 @@ BEGIN
     PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
     -- One that has a SID was told by a callback meanwhile; its look ends the order.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
-    SELECT m.user_id, 'message_look', m.id, '1', clock_timestamp() + twilio_private.look_delay()
-    FROM unnest(user_ids, ids) AS u (user_id, id)
-    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id;
+    SELECT m.user_id, 'message_look', m.id, look.number, look.after + twilio_private.look_delay()
+    FROM unnest(user_ids, ids, ended_at) AS u (user_id, id, ended_at)
+    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+    CROSS JOIN LATERAL (VALUES ('0', clock_timestamp()), ('1', u.ended_at)) AS look (number, after)
+    WHERE look.number = '1' OR look.after < u.ended_at;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS
-    'Marks messages as unknown and orders the first look for each.';
-REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) IS
+    'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
+REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -76,7 +78,7 @@ BEGIN
         path := coalesce(substring(look.subject FROM '^. (.*)$'),
             '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
                 'To', look.to_number, 'From', look.from_number,
-                'DateSent>', CASE WHEN left(look.subject, 1) = '1'
+                'DateSent>', CASE WHEN left(look.subject, 1) <> '2'
                                   THEN to_char((look.submitted_at - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
                 'PageSize', '80']));
         RETURN NEXT;
@@ -146,18 +148,6 @@ $$;
 COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) IS
     'Whether a message that reads the same is being sent at the moment.';
 REVOKE ALL ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.looks_count_from(wanted @extschema@.twilio_messages) RETURNS timestamptz
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT o.due_at + twilio_private.look_delay()
-    FROM twilio_private.outbox o
-    WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'message' AND o.state = 'unknown'
-$$;
-COMMENT ON FUNCTION twilio_private.looks_count_from(@extschema@.twilio_messages) IS
-    'From when on a look that finds nothing counts: Twilio can no longer take the message.';
-REVOKE ALL ON FUNCTION twilio_private.looks_count_from(@extschema@.twilio_messages) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.look_again(result twilio_private.order_result, subject text, due_at timestamptz) RETURNS void
 LANGUAGE sql
@@ -232,8 +222,8 @@ BEGIN
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
                   AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
-            ELSIF result.attempted_at < twilio_private.looks_count_from(wanted) THEN
-                PERFORM twilio_private.look_again(result, '1', twilio_private.looks_count_from(wanted));
+            ELSIF left(result.subject, 1) = '0' THEN
+                CONTINUE;
             ELSIF left(result.subject, 1) = '1' THEN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));

@@ -13,7 +13,7 @@ BEGIN
     WHERE m.user_id = adopt_sid.user_id AND m.sid = adopt_sid.sid AND m.id <> message_id AND m.direction = 'outbound'
     RETURNING m.id INTO other;
     IF other IS NOT NULL THEN
-        PERFORM twilio_private.look_for_messages(ARRAY[adopt_sid.user_id], ARRAY[other]);
+        PERFORM twilio_private.look_for_messages(ARRAY[adopt_sid.user_id], ARRAY[other], ARRAY[clock_timestamp()]);
     END IF;
     PERFORM twilio_private.end_doubt(adopt_sid.user_id, message_id);
     PERFORM twilio_private.order_reread(adopt_sid.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'));
