@@ -15,6 +15,7 @@ DECLARE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
         WHEN NOT twilio_private.armed() THEN 'disarmed: see twilio_status'
     END;
+    default_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
 BEGIN
     RETURN QUERY
         SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, o.due_at, o.expires_at, o.attempts,
@@ -29,6 +30,8 @@ BEGIN
                    WHEN everybody IS NOT NULL THEN everybody
                    WHEN o.due_at > clock_timestamp() AND o.attempts > 0 THEN concat('will be tried again', ' (' || o.note || ')')
                    WHEN o.due_at > clock_timestamp() THEN 'due later'
+                   WHEN coalesce(s.rate_limit_per_second, default_pace) > 0 THEN
+                       format('paced: %s per second', trim_scale(coalesce(s.rate_limit_per_second, default_pace)))
                    ELSE 'waits for its turn'
                END
         FROM twilio_private.outbox o
