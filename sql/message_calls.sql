@@ -71,8 +71,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    caller uuid := @extschema@.twilio_current_user_id();
-    administrator boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    caller CONSTANT uuid := CASE WHEN administrator THEN @extschema@.twilio_current_user_id() ELSE twilio_private.require_user() END;
     owner uuid;
 BEGIN
     -- The order first, as the worker does: who gets hold of it decides whether the message goes out.

@@ -140,7 +140,7 @@ DECLARE
 BEGIN
     FOR said IN
         SELECT r.outcome, array_agg(r.user_id) AS user_ids, array_agg(r.ref) AS ids, array_agg(r.body) AS objects,
-               array_agg(r.error_code) AS codes, array_agg(r.error_message) AS messages
+               array_agg(r.error_code) AS codes, array_agg(r.error_message) AS messages, array_agg(r.at) AS ended_at
         FROM unnest(results) r GROUP BY r.outcome
     LOOP
         CASE said.outcome
@@ -148,8 +148,8 @@ BEGIN
             PERFORM twilio_private.apply_answers(said.user_ids, said.ids, said.objects);
             PERFORM twilio_private.follow_messages(said.user_ids, said.ids, said.objects);
             IF EXISTS (SELECT FROM unnest(said.objects) o WHERE NOT twilio_private.is_message(o)) THEN
-                PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id))
-                FROM unnest(said.user_ids, said.ids, said.objects) AS u (user_id, id, object)
+                PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id), array_agg(u.ended_at))
+                FROM unnest(said.user_ids, said.ids, said.ended_at, said.objects) AS u (user_id, id, ended_at, object)
                 WHERE NOT twilio_private.is_message(u.object);
             END IF;
         WHEN 'rejected' THEN
@@ -163,7 +163,7 @@ BEGIN
         WHEN 'retry' THEN
             PERFORM twilio_private.set_waiting(said.user_ids, said.ids, 'pending');
         WHEN 'unknown' THEN
-            PERFORM twilio_private.look_for_messages(said.user_ids, said.ids);
+            PERFORM twilio_private.look_for_messages(said.user_ids, said.ids, said.ended_at);
         WHEN 'expired' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
                 ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.')

@@ -72,7 +72,7 @@ CREATE TYPE twilio_private.order_result AS (
     error_message text, sid text, body jsonb, attempts integer, attempted_at timestamptz, at timestamptz,
     will_retry_at timestamptz);
 COMMENT ON TYPE twilio_private.order_result IS
-    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned.';
+    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended.';
 
 -- Hands results to the functions of their kinds.
 CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void
@@ -145,6 +145,16 @@ BEGIN
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);
     END IF;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
+    WHEN OTHERS THEN
+        -- One that cannot be written down (an app's trigger raises) waits, and the others go on.
+        IF cardinality(order_ids) > 1 THEN
+            PERFORM twilio_private.expire_orders(ARRAY[o]) FROM unnest(order_ids) o;
+        ELSE
+            UPDATE twilio_private.outbox o
+            SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = SQLERRM WHERE o.id = ANY (order_ids);
+        END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.expire_orders(bigint[]) IS 'Ends these orders as expired.';
@@ -327,30 +337,50 @@ COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], in
 Outcome account: the account is refused, so the order waits and the user''s breaker opens.';
 REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.recover_orders() RETURNS bigint
+CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     kinds text[];
     results twilio_private.order_result[];
 BEGIN
-    UPDATE twilio_private.outbox o SET state = 'queued', due_at = clock_timestamp()
-    FROM twilio_private.order_kind k
-    WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     WITH doubtful AS (
         UPDATE twilio_private.outbox o
         SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
-        WHERE o.state = 'sending'
+        WHERE o.id = ANY (order_ids)
         RETURNING o.*
     )
+    -- They end when the other side can no longer take what the network still holds: as long from now as a worker would
+    -- have waited for the answer.
     SELECT array_agg(d.kind),
-           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL,
-                         d.attempts, d.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result)
+           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL, d.attempts, d.attempted_at,
+                         clock_timestamp() + current_setting('twilio.request_timeout')::interval, NULL)::twilio_private.order_result)
     INTO kinds, results FROM doubtful d;
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);
     END IF;
-    RETURN coalesce(cardinality(kinds), 0);
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
+    WHEN OTHERS THEN
+        -- One that cannot be written down (an app's trigger raises) stays for the next worker, and the others go on.
+        IF cardinality(order_ids) > 1 THEN
+            PERFORM twilio_private.doubt_orders(ARRAY[o]) FROM unnest(order_ids) o;
+        ELSE
+            RAISE LOG 'twilio: the doubt about order % cannot be written down: %', order_ids[1], SQLERRM;
+        END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[]) IS 'Marks orders as unknown that were cut off on their way.';
+REVOKE ALL ON FUNCTION twilio_private.doubt_orders(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.recover_orders() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE twilio_private.outbox o SET state = 'queued', due_at = clock_timestamp()
+    FROM twilio_private.order_kind k
+    WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
+    PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.recover_orders() IS

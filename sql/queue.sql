@@ -11,15 +11,15 @@ AS $$
 DECLARE
     administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
-    general_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
     everybody CONSTANT text := CASE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
         WHEN NOT twilio_private.armed() THEN 'disarmed: see twilio_status'
     END;
+    default_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
 BEGIN
     RETURN QUERY
         SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
-               o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, o.due_at)),
+               o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
                CASE
                    WHEN o.state = 'sending' THEN 'being sent'
                    WHEN o.state = 'unknown' THEN concat('Twilio''s answer was lost; it is being looked up', ' (' || o.note || ')')
@@ -30,8 +30,8 @@ BEGIN
                    WHEN everybody IS NOT NULL THEN everybody
                    WHEN o.due_at > clock_timestamp() AND o.attempts > 0 THEN concat('will be tried again', ' (' || o.note || ')')
                    WHEN o.due_at > clock_timestamp() THEN 'due later'
-                   WHEN coalesce(s.rate_limit_per_second, general_pace) > 0.0 THEN
-                       format('paced: at most %s a second', coalesce(s.rate_limit_per_second, general_pace))
+                   WHEN coalesce(s.rate_limit_per_second, default_pace) > 0 THEN
+                       format('paced: %s per second', trim_scale(coalesce(s.rate_limit_per_second, default_pace)))
                    ELSE 'waits for its turn'
                END
         FROM twilio_private.outbox o

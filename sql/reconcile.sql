@@ -1,18 +1,19 @@
 -- What became of messages whose answer was lost: the order kind `message_look` lists what Twilio has between the two
 -- numbers and adopts what fits. Two looks that find nothing, both at least twilio.reconcile_after later than the
--- attempt, mean that Twilio never took the message.
+-- attempt's end, mean that Twilio never took the message. After a crash that end is yet to come, for the network may
+-- still hold the request; then there is a look before these two, which may find but proves nothing.
 --
 -- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
 -- because a message that waits in a queue of Twilio has not been sent on any day yet.
--- subject of an order: `1` or `2`, which look it is, then the path of the page if it is not the first.
+-- subject of an order: `0` (early), `1` or `2`, which look it is, then the path of the page if it is not the first.
 
 CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
 RETURN current_setting('twilio.reconcile_after')::interval;
-COMMENT ON FUNCTION twilio_private.look_delay() IS 'How old an attempt must be before its message is looked for.';
+COMMENT ON FUNCTION twilio_private.look_delay() IS 'How long an attempt must be over before its message is looked for.';
 REVOKE ALL ON FUNCTION twilio_private.look_delay() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[]) RETURNS void
+CREATE FUNCTION twilio_private.look_for_messages(user_ids uuid[], ids uuid[], ended_at timestamptz[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -23,14 +24,16 @@ BEGIN
     PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
     -- One that has a SID was told by a callback meanwhile; its look ends the order.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
-    SELECT m.user_id, 'message_look', m.id, '1', coalesce(m.submitted_at, clock_timestamp()) + twilio_private.look_delay()
-    FROM unnest(user_ids, ids) AS u (user_id, id)
-    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id;
+    SELECT m.user_id, 'message_look', m.id, look.number, look.after + twilio_private.look_delay()
+    FROM unnest(user_ids, ids, ended_at) AS u (user_id, id, ended_at)
+    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+    CROSS JOIN LATERAL (VALUES ('0', clock_timestamp()), ('1', u.ended_at)) AS look (number, after)
+    WHERE look.number = '1' OR look.after < u.ended_at;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS
-    'Marks messages as unknown and orders the first look for each.';
-REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) IS
+    'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
+REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -59,8 +62,9 @@ BEGIN
     method := 'GET';
     host := 'api.twilio.com';
     FOR look IN
-        SELECT o.id, o.subject, m.user_id, m.id AS message_id, m.sid, m.status, m.to_number, m.submitted_at,
-               CASE WHEN m.messaging_service_sid IS NULL THEN m.from_number END AS from_number
+        SELECT o.id, o.subject, m.user_id, m.id AS message_id, m.sid, m.status, m.to_number,
+               CASE WHEN m.messaging_service_sid IS NULL THEN m.from_number END AS from_number,
+               twilio_private.earliest_creation(m) AS earliest
         FROM twilio_private.outbox o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE o.id = ANY (orders)
@@ -74,8 +78,8 @@ BEGIN
         path := coalesce(substring(look.subject FROM '^. (.*)$'),
             '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
                 'To', look.to_number, 'From', look.from_number,
-                'DateSent>', CASE WHEN left(look.subject, 1) = '1'
-                                  THEN to_char((look.submitted_at - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
+                'DateSent>', CASE WHEN left(look.subject, 1) <> '2'
+                                  THEN to_char(look.earliest AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
                 'PageSize', '80']));
         RETURN NEXT;
     END LOOP;
@@ -109,6 +113,26 @@ COMMENT ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) IS
     'Whether pages behind this one may have messages created since that time: Twilio lists the newest first.';
 REVOKE ALL ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) FROM PUBLIC;
 
+-- Users may share an account, and then each sees in its lists what the others sent.
+CREATE FUNCTION twilio_private.users_of_account(user_id uuid) RETURNS SETOF uuid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.user_id FROM @extschema@.twilio_settings s
+    WHERE lower(s.account_sid) = (SELECT lower(own.account_sid) FROM @extschema@.twilio_settings own
+                                  WHERE own.user_id = users_of_account.user_id)
+$$;
+COMMENT ON FUNCTION twilio_private.users_of_account(uuid) IS 'The users who have the same Twilio account as this one, itself among them.';
+REVOKE ALL ON FUNCTION twilio_private.users_of_account(uuid) FROM PUBLIC;
+
+-- Twilio's clock and ours may differ, by a minute at most.
+CREATE FUNCTION twilio_private.earliest_creation(message @extschema@.twilio_messages) RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN message.submitted_at - interval '1 minute';
+COMMENT ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) IS
+    'When Twilio may have created this message at the earliest, by its own clock.';
+REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -121,13 +145,14 @@ AS $$
       AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
            OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, ''))
       AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
-      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= wanted.submitted_at - interval '5 seconds'
-      AND NOT EXISTS (SELECT FROM @extschema@.twilio_messages m WHERE m.user_id = wanted.user_id AND m.sid = l.object ->> 'sid')
+      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= twilio_private.earliest_creation(wanted)
+      AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+                      JOIN @extschema@.twilio_messages m ON m.user_id = u AND m.sid = l.object ->> 'sid')
       AND l.object ->> 'sid' <> ALL (coalesce(wanted.former_sids, '{}'))
     ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
 $$;
 COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) IS
-    'The first of these messages of Twilio that may be the wanted one and that no row of the user has.';
+    'The first of these messages of Twilio that may be the wanted one and that no row of a user of the account has.';
 REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) FROM PUBLIC;
 
 -- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs.
@@ -136,9 +161,10 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
-        SELECT FROM twilio_private.outbox o
+        SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+        JOIN twilio_private.outbox o ON o.user_id = u
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE o.user_id = wanted.user_id AND o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
+        WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
           AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL)
 $$;
 COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) IS
@@ -216,14 +242,18 @@ BEGIN
                 PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);
                 PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
-                  AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
+                  AND twilio_private.may_go_on(result.body -> 'messages', twilio_private.earliest_creation(wanted)) THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
+            ELSIF left(result.subject, 1) = '0' THEN
+                CONTINUE;
             ELSIF left(result.subject, 1) = '1' THEN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
-                PERFORM twilio_private.give_up_looking(wanted, coalesce(
-                    (SELECT s.resend_unknown FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id), false));
+                PERFORM twilio_private.give_up_looking(wanted, EXISTS (
+                    SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
+                    AND NOT EXISTS (SELECT FROM twilio_private.outbox o
+                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.subject = 'former account')));
             END IF;
         END IF;
     END LOOP;
@@ -240,6 +270,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- The fate of what is under way may be lost yet.
+    UPDATE twilio_private.outbox o SET subject = 'former account'
+    WHERE o.user_id = NEW.user_id AND o.kind = 'message' AND o.state = 'sending';
     PERFORM twilio_private.give_up_looking(m, false)
     FROM @extschema@.twilio_messages m
     WHERE m.user_id = NEW.user_id AND m.status = 'unknown'

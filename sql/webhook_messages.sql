@@ -6,14 +6,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    other uuid;
+    other record;
 BEGIN
     -- A message that reads the same was taken for this one: it is in doubt again.
     UPDATE @extschema@.twilio_messages m SET sid = NULL, status = 'unknown', updated_at = clock_timestamp()
-    WHERE m.user_id = adopt_sid.user_id AND m.sid = adopt_sid.sid AND m.id <> message_id AND m.direction = 'outbound'
-    RETURNING m.id INTO other;
-    IF other IS NOT NULL THEN
-        PERFORM twilio_private.look_for_messages(ARRAY[adopt_sid.user_id], ARRAY[other]);
+    WHERE m.user_id IN (SELECT twilio_private.users_of_account(adopt_sid.user_id)) AND m.sid = adopt_sid.sid
+      AND m.id <> message_id AND m.direction = 'outbound'
+    RETURNING m.user_id, m.id INTO other;
+    IF FOUND THEN
+        PERFORM twilio_private.look_for_messages(ARRAY[other.user_id], ARRAY[other.id], ARRAY[clock_timestamp()]);
     END IF;
     PERFORM twilio_private.end_doubt(adopt_sid.user_id, message_id);
     PERFORM twilio_private.order_reread(adopt_sid.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'));

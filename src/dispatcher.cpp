@@ -317,10 +317,8 @@ const Secret& Dispatcher::openCredential(const Order& order)
 void Dispatcher::releaseReady()
 {
     std::vector<std::int64_t> unstarted;
-    for (const Order& order : std::exchange(ready_, {})) {
+    for (const Order& order : ready_)
         unstarted.push_back(order.id);
-        turns_.released(order.user);
-    }
     try {
         pg::Transaction transaction("pg_twilio: giving orders back");
         if (transaction.lockExtension()) {
@@ -331,11 +329,14 @@ void Dispatcher::releaseReady()
             AuditTrail::writeWithin(rows_);
         }
         transaction.commit();
-        results_.clear();
-        rows_.clear();
     } catch (const pg::Error& error) {
-        pg::logError(error, "giving orders back");
+        pg::logError(error, "giving orders back"); // they are kept, to be started or given back another time
+        return;
     }
+    for (const Order& order : std::exchange(ready_, {}))
+        turns_.released(order.user);
+    results_.clear();
+    rows_.clear();
 }
 
 milliseconds Dispatcher::waitMillis() const

@@ -155,11 +155,10 @@ void record(const std::vector<Result>& results)
     });
 }
 
-std::int64_t recover()
+void recover()
 {
     static Statement statement("SELECT twilio_private.recover_orders()", {});
     guarded([] { statement.run(nullptr); });
-    return DatumGetInt64(*Row(0).value(1));
 }
 
 void finishExpired()

@@ -34,7 +34,7 @@ struct Result {
 std::vector<Waiting> waitingTenants(TimePoint now);
 std::vector<Order> claim(const std::vector<Share>& shares);
 void record(const std::vector<Result>& results);
-std::int64_t recover();
+void recover();
 void finishExpired();
 void release(const std::vector<std::int64_t>& orderIds);
 

@@ -19,21 +19,29 @@ export class Front {
   }
 
   handle(exchange) {
+    this.guarded(exchange, () => {
+      const [user] = credentials(exchange.headers.authorization);
+      const named = this.accountNamed(exchange, user);
+      this.enter(exchange, named);
+      const order = this.world.misbehaviours.pick(exchange, named?.sid);
+      const serve = () => this.serve(exchange, order, user, named);
+      if (order?.late) setTimeout(() => this.guarded(exchange, serve), order.late);
+      else serve();
+    });
+  }
+
+  guarded(exchange, action) {
     try {
-      this.serve(exchange);
+      action();
     } catch (error) {
       this.world.faults.push(String(error.stack));
       exchange.cut();
     }
   }
 
-  serve(exchange) {
+  serve(exchange, order, user, named) {
     const started = performance.now();
-    const { ledger, misbehaviours, conformance } = this.world;
-    const [user] = credentials(exchange.headers.authorization);
-    const named = this.accountNamed(exchange, user);
-    this.enter(exchange, named);
-    const order = misbehaviours.pick(exchange, named?.sid);
+    const { ledger, conformance } = this.world;
     const done = this.recognize(exchange);
     if (!order || order.accept) this.perform(exchange, done);
     const n = ledger.add(exchange, { account: named?.sid, user, accepted: done.accepted, sid: done.sid });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ACCOUNT, FROM, TO, openStandin } from './testing.mjs';
+import { ACCOUNT, FROM, TO, openStandin, until } from './testing.mjs';
 
 const PATH = `/2010-04-01/Accounts/${ACCOUNT}/Messages.json`;
 const BODY = `From=${encodeURIComponent(FROM)}&To=${encodeURIComponent(TO)}&Body=x`;
@@ -20,6 +20,13 @@ test('delay answers later', async (t) => {
   const started = Date.now();
   assert.equal((await standin.post()).status, 201);
   assert.ok(Date.now() - started >= 195);
+});
+
+test('late takes notice of a request after its client has gone', async (t) => {
+  const standin = await open(t, { action: 'hang', late: 300 });
+  await assert.rejects(Promise.race([standin.post(), new Promise((_, reject) => { setTimeout(() => reject(new Error('no answer')), 50); })]), { message: 'no answer' });
+  assert.equal(await accepted(standin), 0);
+  await until(async () => await accepted(standin) === 1, 'the request is accepted');
 });
 
 test('429, 500 and 503 do not do what was asked', async (t) => {

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { ACCOUNT, TOKEN, openStandin } from './testing.mjs';
+import { ACCOUNT, TOKEN, openStandin, until } from './testing.mjs';
 
 const MAIN = fileURLToPath(new URL('main.mjs', import.meta.url));
 
@@ -56,14 +56,36 @@ test('ALPN decides between HTTP/2 and HTTP/1.1', async (t) => {
   assert.equal(await handshake(await openStandin(t, { http1Only: true })), 'http/1.1');
 });
 
-test('many requests go over one HTTP/2 connection', async (t) => {
-  const standin = await openStandin(t);
+const authorization = `Basic ${Buffer.from(`${ACCOUNT}:${TOKEN}`).toString('base64')}`;
+
+function openSession(t, standin) {
   const session = http2.connect('https://api.twilio.com', {
     createConnection: () => tls.connect({ host: '127.0.0.1', port: standin.port, servername: 'api.twilio.com', ca: readFileSync(standin.ca), ALPNProtocols: ['h2'] }),
   });
   t.after(() => session.destroy());
+  return session;
+}
+
+test('what has not arrived whole when its HTTP/2 connection breaks is no request', async (t) => {
+  const standin = await openStandin(t);
+  for (const breakOff of [(session) => session.destroy(), () => standin.control('POST /listener', { state: 'cut' })]) {
+    const session = openSession(t, standin);
+    session.on('error', () => {});
+    const stream = session.request({ ':method': 'POST', ':path': `/2010-04-01/Accounts/${ACCOUNT}/Messages.json`, authorization }, { endStream: false });
+    stream.on('error', () => {});
+    await new Promise((resolve) => { stream.write('To=%2B12025550199&Body=unfinished', resolve); });
+    await new Promise((resolve) => { session.ping(resolve); });
+    await breakOff(session);
+    await until(async () => (await standin.control('GET /stats')).connections_open === 0, 'the connection is gone');
+  }
+  assert.deepEqual(await standin.control('GET /ledger'), []);
+});
+
+test('many requests go over one HTTP/2 connection', async (t) => {
+  const standin = await openStandin(t);
+  const session = openSession(t, standin);
   const get = async () => {
-    const stream = session.request({ ':path': `/2010-04-01/Accounts/${ACCOUNT}.json`, authorization: `Basic ${Buffer.from(`${ACCOUNT}:${TOKEN}`).toString('base64')}` });
+    const stream = session.request({ ':path': `/2010-04-01/Accounts/${ACCOUNT}.json`, authorization });
     let text = '';
     stream.on('data', (part) => { text += part; });
     const [headers] = await once(stream, 'response');

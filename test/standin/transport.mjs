@@ -90,7 +90,8 @@ class Http2Exchange {
   }
 }
 
-// Collects a request body, then calls `then` with it; a body beyond the limit breaks the connection.
+// Collects a request body, then calls `then` with it; a body beyond the limit breaks the connection. A stream of HTTP/2
+// "ends" also when its connection breaks; what had not arrived whole by then is closed already, and never was a request.
 function collect(stream, then) {
   let chunks = null;
   let size = 0;
@@ -102,7 +103,7 @@ function collect(stream, then) {
     else (chunks ??= [first]).push(chunk);
   });
   stream.on('end', () => {
-    if (size > MAX_REQUEST_BODY) return;
+    if (size > MAX_REQUEST_BODY || stream.closed) return;
     then(first === null ? '' : (chunks ? Buffer.concat(chunks) : first).toString('utf8'));
   });
   stream.on('error', () => {});

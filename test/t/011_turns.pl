@@ -70,6 +70,10 @@ my $took = $at[-1] - $at[0];
 $took += 60 if $took < 0;
 cmp_ok($took, '>=', 2.7, '... which takes 3 s');
 cmp_ok($took, '<=', 5, '... and not much more');
+set_for(9, 'rate_limit_per_second = 0.01');
+order($node, 9, 'slow', 3);
+like(as_user($node, 9, "SELECT reason FROM twilio_queue WHERE state = 'queued' LIMIT 1")->{out}, qr/^paced: 0\.01 per second/, '... and twilio_queue says why they wait');
+$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE user_id = '" . user_id(9) . "'");
 
 # ---- an account that Twilio refuses -------------------------------------------------------------
 

@@ -124,6 +124,28 @@ $id = send_sms($node, 1, body => 'same again');
 wait_until { accepted($standin, body => 'same again') == 2 } 20, 'one that reads the same and is lost is not taken for it';
 is($node->safe_psql('postgres', "SELECT count(DISTINCT sid) FROM twilio_messages WHERE body = 'same again'"), '2', '... but gets its own SID');
 
+# Nor is one that another user of the same account has sent.
+my $shared = sprintf "INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('%s', '%s', '%s'); SELECT verified FROM twilio_verify()",
+  account_sid(1), token(1), number_of(1);
+is(as_user($node, 4, $shared)->{out}, 't', 'two users share an account');
+send_sms($node, 1, body => 'shared text');
+wait_until { messages_with($node, 'shared text', 'queued') == 1 } 10, '... one sends a message';
+lose('drop-before', 'shared(\+|%20)text', times => 1, only_stream => JSON::PP::true);
+$id = send_sms($node, 4, body => 'shared text');
+becomes($id, 'queued', '... the other\'s, which reads the same and is lost, is not taken for it');
+is(accepted($standin, body => 'shared text'), 2, '... but sent again');
+
+# ---- clocks -----------------------------------------------------------------------------------------
+
+set('twilio.reconcile_after', '3s');
+lose('accept-then-drop', 'clock-ahead', only_stream => JSON::PP::true);
+$id = send_sms($node, 1, body => 'clock-ahead');
+becomes($id, 'unknown', 'a message is unknown');
+$node->safe_psql('postgres', "UPDATE twilio_messages SET submitted_at = submitted_at + interval '30 seconds' WHERE id = '$id'");
+wait_until { message($node, $id, 'sid') } 25, '... and found, though our clock is half a minute ahead of Twilio\'s';
+is(posts($standin, body => 'clock-ahead'), 1, '... after exactly one POST');
+set('twilio.reconcile_after', '1s');
+
 # ---- long lists, and lists that fail --------------------------------------------------------------
 
 lose('accept-then-drop', 'in-the-crowd', only_stream => JSON::PP::true);
@@ -135,6 +157,20 @@ wait_until { accepted($standin, account => account_sid(2)) == 171 } 10, '... and
 wait_until { message($node, $id, 'sid') eq $sid_at_twilio->('in-the-crowd') } 30, '... it is found, on whichever page, though the list fails at first';
 is(posts($standin, body => 'in-the-crowd'), 1, '... and was sent once');
 
+# ---- read late ------------------------------------------------------------------------------------
+
+# The worker dies when the request is in the network, and Twilio comes to read it when looks have found nothing.
+$standin->calm;
+set('twilio.request_timeout', '8s');
+lose('hang', 'read-late', late => 6000);
+$id = send_sms($node, 1, body => 'read-late');
+wait_until { $standin->stats->{in_flight} == 1 } 10, 'a request is in the network';
+kill KILL => worker_pid($node, 'postgres');
+$node->poll_query_until('postgres', 'SELECT true');
+wait_until { message($node, $id, 'sid') } 30, 'a message that Twilio reads after the worker has died is found';
+is(posts($standin, body => 'read-late'), 1, '... and not sent a second time');
+set('twilio.request_timeout', '4s');
+
 # ---- another account meanwhile --------------------------------------------------------------------
 
 $standin->calm;
@@ -144,10 +180,16 @@ $id = send_sms($node, 3, body => 'old-account');
 becomes($id, 'unknown', 'a message is unknown');
 $standin->account({ sid => account_sid(33), token => token(33), numbers => [ number_of(3) ] });
 my ($new_sid, $new_token) = (account_sid(33), token(33));
+lose('hang', 'under-way');
+my $under_way = send_sms($node, 3, body => 'under-way');
+wait_until { posts($standin, body => 'under-way') == 1 } 10, '... and another is under way';
 ok(as_user($node, 3, "UPDATE twilio_settings SET account_sid = '$new_sid', auth_token = '$new_token', resend_unknown = true; SELECT verified FROM twilio_verify()")->{ok},
 	'its user goes to another Twilio account');
 becomes($id, 'unresolved', '... which knows nothing of it, so it is left unresolved');
 is(posts($standin, body => 'old-account'), 1, '... and not sent from there');
+set('twilio.reconcile_after', '1s');
+becomes($under_way, 'unresolved', '... just as the one that was under way, and is lost');
+is(posts($standin, body => 'under-way'), 1, '... after exactly one POST');
 
 $standin->calm;
 wait_until { waiting() == 0 } 20, 'nothing is in doubt at the end';

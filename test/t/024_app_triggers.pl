@@ -1,0 +1,86 @@
+# Triggers of an app on twilio_messages: they see each change, and one that raises holds up its own
+# message and no other.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin('--no-validate');
+my $node = new_cluster('main', standin => $standin, conf => <<'END');
+twilio.poll_interval = 1s
+twilio.request_timeout = 2s
+twilio.reconcile_after = 1s
+END
+wait_for_worker($node, 'postgres');
+enable_sending($node, $standin, $_) for 1 .. 2;
+
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE seen (body text, status text);
+GRANT ALL ON seen TO PUBLIC;
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.body LIKE 'raises when ' || NEW.status || '%' THEN
+		RAISE EXCEPTION 'an app is surprised';
+	END IF;
+	INSERT INTO public.seen VALUES (NEW.body, NEW.status);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER look BEFORE INSERT OR UPDATE ON twilio_messages FOR EACH ROW EXECUTE FUNCTION look();
+END
+
+sub goes_out
+{
+	my ($body, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	send_sms($node, 2, body => $body);
+	return wait_until { messages_with($node, $body, 'queued') == 1 } 15, $what;
+}
+
+goes_out('usual', 'a message is sent where an app has a trigger');
+is($node->safe_psql('postgres', "SELECT string_agg(status, ' ') FROM seen WHERE body = 'usual'"), 'pending submitting queued', '... which saw each status');
+
+my $refused = as_user($node, 1, "SELECT twilio_send_sms('+12025550199', 'raises when pending')");
+is($refused->{message}, 'an app is surprised', 'a trigger may refuse a message');
+is(posts($standin, body => 'raises when pending'), 0, '... which is not sent');
+
+send_sms($node, 1, body => 'raises when submitting');
+goes_out('after submitting', 'a message that cannot be claimed does not hold up others');
+is(posts($standin, body => 'raises when submitting'), 0, '... nor is it sent');
+
+send_sms($node, 1, body => 'raises when queued');
+wait_until { accepted($standin, body => 'raises when queued') == 1 } 10, 'a message is sent whose answer cannot be written down';
+goes_out('after queued', '... others go on');
+
+# Expired before it is claimed, and while its account is switched off.
+for my $active (qw(true false))
+{
+	as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, send_at, expires_at)
+		VALUES ('+12025550199', 'raises when failed, $active', now() + interval '1 second', now() + interval '2 seconds');
+		UPDATE twilio_settings SET is_active = $active") if $active eq 'false';
+	as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, expires_at) VALUES ('+12025550199', 'raises when failed, $active', now() + interval '1 millisecond')")
+	  if $active eq 'true';
+	as_user($node, 2, "INSERT INTO twilio_messages (to_number, body, expires_at) VALUES ('+12025550199', 'expires, $active', now() + interval '1 millisecond')");
+	wait_until { messages_with($node, "expires, $active", 'failed') == 1 } 15, 'a message whose end cannot be written down does not hold up the end of others';
+	goes_out("after failed, $active", '... nor their sending');
+}
+as_user($node, 1, 'UPDATE twilio_settings SET is_active = true');
+
+# Cut off, and the doubt about it cannot be written down.
+$standin->behave('hang', match => { method => 'POST', body => 'raises' });
+my $id = send_sms($node, 1, body => 'raises when unknown');
+wait_until { accepted($standin, body => 'raises when unknown') == 1 } 10, 'a request is under way';
+kill KILL => worker_pid($node, 'postgres');
+$node->poll_query_until('postgres', 'SELECT true');
+goes_out('after unknown', 'after a crash a message that cannot be marked as unknown does not hold up others');
+$node->safe_psql('postgres', 'DROP TRIGGER look ON twilio_messages');
+my $before = worker_pid($node, 'postgres');
+kill TERM => $before;
+wait_until { my $pid = worker_pid($node, 'postgres'); $pid && $pid ne $before } 10, 'when the trigger is gone and a worker starts';
+wait_until { message($node, $id, 'sid') } 20, '... it is looked up';
+is(posts($standin, body => 'raises when unknown'), 1, '... and was sent once');
+is(duplicates($standin), 0, 'nothing was accepted twice');
+TwilioTest::finish();
