@@ -93,6 +93,11 @@ check-unit check-standin check-regress check-server check-rest check-browser: ch
 check-versions:
 	@test/versions
 
+##   check-ha       failover by Patroni, not part of check (ROUNDS=4 MESSAGES=4000 SYNCHRONOUS=on)
+.PHONY: check-ha
+check-ha:
+	@test/check ha
+
 ##   installcheck   SQL and isolation tests against a running, preloaded server (PGHOST, PGPORT, PGUSER)
 .PHONY: installcheck
 installcheck:

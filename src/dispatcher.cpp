@@ -46,7 +46,7 @@ Dispatcher::~Dispatcher() = default;
 
 bool Dispatcher::maySend() const
 {
-    return settings::enabled && !paused_;
+    return settings::enabled && !paused_ && !ShutdownRequestPending;
 }
 
 void Dispatcher::pause(bool paused)
@@ -199,6 +199,8 @@ void Dispatcher::transact(TimePoint now)
             shares = chooseShares(now);
         if (!shares.empty())
             orders = outbox::claim(shares);
+        if (!orders.empty())
+            transaction.commitDurably();
     }
     transaction.commit();
     recovered_ = true;

@@ -3,9 +3,26 @@
 
 namespace twilio::pg {
 
+namespace {
+
+// Of a transaction that begins during a shutdown.
+constexpr int lastTransactionMs = 1000;
+
+void setForTransaction(const char* name, const char* value)
+{
+    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+} // namespace
+
+volatile sig_atomic_t Transaction::isOpen_ = 0;
+
 Transaction::Transaction(const char* activity)
 {
+    isOpen_ = 1;
     guarded([&] {
+        if (ShutdownRequestPending)
+            enable_timeout_after(STATEMENT_TIMEOUT, lastTransactionMs);
         SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
         SPI_connect();
@@ -33,9 +50,14 @@ bool Transaction::lockExtension()
 
 void Transaction::commitLazily()
 {
+    guarded([] { setForTransaction("synchronous_commit", "off"); });
+}
+
+void Transaction::commitDurably()
+{
     guarded([] {
-        (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                                false);
+        if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+            setForTransaction("synchronous_commit", "on");
     });
 }
 
@@ -45,16 +67,41 @@ void Transaction::commit()
         SPI_finish();
         PopActiveSnapshot();
         CommitTransactionCommand();
+        // The postmaster died while the commit waited for a standby, which may never learn of it.
+        if (ProcDiePending)
+            proc_exit(1);
         pgstat_report_stat(false); // at most once a second; the rest when idle
         pgstat_report_activity(STATE_IDLE, nullptr);
     });
+    close();
+}
+
+// What was meant to end this transaction is not to end what comes after it.
+void Transaction::close()
+{
     open_ = false;
+    isOpen_ = 0;
+    disable_timeout(STATEMENT_TIMEOUT, false);
+    QueryCancelPending = false;
+}
+
+void Transaction::onCancel(int signal)
+{
+    if (isOpen_)
+        StatementCancelHandler(signal);
+}
+
+void Transaction::onShutdown(int signal)
+{
+    SignalHandlerForShutdownRequest(signal);
+    onCancel(signal);
 }
 
 Transaction::~Transaction()
 {
     if (!open_)
         return;
+    close();
     try {
         guarded([] {
             AbortCurrentTransaction();

@@ -190,11 +190,21 @@ public:
     bool lockExtension();
     // The commit does not wait for the disk. For what may be lost in a crash.
     void commitLazily();
+    // The commit waits for the disk and for synchronous standbys, however little
+    // synchronous_commit asks for. For what must be known before a byte leaves.
+    void commitDurably();
     void commit();
+    // Handlers for SIGINT and SIGTERM. Both end what the open transaction does or
+    // waits for (a lock, a standby, an app's trigger), and nothing else.
+    static void onCancel(int signal);
+    static void onShutdown(int signal);
     Transaction(const Transaction&) = delete;
     Transaction& operator=(const Transaction&) = delete;
 
 private:
+    void close();
+
+    static volatile sig_atomic_t isOpen_;
     bool open_ = true;
 };
 

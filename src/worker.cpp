@@ -5,6 +5,7 @@
 //   DROP/RENAME DATABASE     SIGTERM from the backend that needs the database
 //   library and SQL differ   state paused, with a note; poked by ALTER EXTENSION
 //   tables locked by a DBA   lock_timeout; the batch waits in memory
+//   ended while it waits     for a standby or an app's trigger: the wait is cancelled
 //   idle                     no statement; secrets wiped; only the safety poll wakes it
 #include "ask_desk.hpp"
 #include "audit.hpp"
@@ -278,7 +279,8 @@ void run(int index)
 
 void pg_twilio_worker_main(Datum index)
 {
-    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    pqsignal(SIGINT, twilio::pg::Transaction::onCancel);
+    pqsignal(SIGTERM, twilio::pg::Transaction::onShutdown);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     twilio::pg::entry([&]() -> Datum {
         twilio::run(DatumGetInt32(index));
