@@ -9,7 +9,7 @@ use JSON::PP;
 use TwilioTest;
 use TwilioTest::Messages;
 
-our @EXPORT = qw(one_of literal text_literal nasty_text nasty_webhook);
+our @EXPORT = qw(one_of literal text_literal bytes_literal nasty_text nasty_webhook webhook_headers);
 
 my $json = JSON::PP->new->canonical->allow_nonref->ascii;
 
@@ -52,24 +52,35 @@ sub nasty_json
 	return one_of(@kind)->();
 }
 
-# Parameters, named as Twilio names them, with values that it would hardly send.
+# Parameters, named as Twilio names them, with values that it would hardly send, about one of these SIDs or another.
 sub nasty_form
 {
-	my @name = qw(AccountSid MessageSid SmsSid MessageStatus SmsStatus From To Body NumMedia MediaUrl0 MediaContentType0 NumSegments ErrorCode
-	  ErrorMessage OptOutType RawDlrDoneDate MessagingServiceSid Price);
-	my %param = (AccountSid => account_sid(1 + int rand 3), map { $_ => nasty_text() } grep { rand() < 0.5 } @name);
-	$param{MessageSid} = sprintf 'SM%032x', rand 50 if rand() < 0.7;
-	$param{$_} = one_of(number_of(1), '+12025550199') for grep { rand() < 0.7 } qw(From To);
-	delete $param{$_} for grep { length $param{$_} > 5000 } keys %param;
-	return \%param;
+	my (@sids) = @_;
+	my @name = qw(SmsSid MessageStatus SmsStatus Body NumMedia MediaUrl0 MediaContentType0 NumSegments ErrorCode ErrorMessage OptOutType
+	  RawDlrDoneDate MessagingServiceSid Price);
+	my %param = (
+		AccountSid => rand() < 0.9 ? account_sid(1) : nasty_text(),
+		MessageSid => one_of(@sids, sprintf('SM%032x', rand 50), nasty_text()),
+		From => one_of(number_of(1), '+12025550199', nasty_text()),
+		To => one_of(number_of(1), '+12025550199', nasty_text()),
+		map { $_ => nasty_text() } grep { rand() < 0.4 } @name);
+	delete $param{$_} for grep { rand() < 0.05 || length $param{$_} > 5000 } keys %param;
+	return %param;
 }
 
-# A webhook that is signed, with nonsense in it: URL, body and signature as literals.
+# A webhook that is signed, with nonsense in it: URL, body and signature.
 sub nasty_webhook
 {
-	my $url = webhook_url() . one_of('', '', '?m=' . user_id(int rand 3), '?m=%', '?' . 'x' x 3000, '#x', "/\x{e4}?m");
-	my ($body, $signature) = signed_form(token(1), $url, %{ nasty_form() });
-	return (text_literal($url), bytes_literal($body), text_literal($signature));
+	my $url = webhook_url() . one_of('', '', '', '?m=' . user_id(int rand 3), '?m=%', '?' . 'x' x 3000, '#x', "/\x{e4}?m");
+	return ($url, signed_form(token(1), $url, nasty_form(@_)));
+}
+
+# The header that PostgREST makes of what nginx has seen.
+sub webhook_headers
+{
+	my ($url, $signature) = @_;
+	return text_literal($json->encode({ 'x-twilio-url' => $url, 'x-twilio-signature' => $signature, 'x-original-method' => 'POST',
+		'x-original-content-type' => 'application/x-www-form-urlencoded' }));
 }
 
 # As psql reads it from a file, on one line.
@@ -84,15 +95,20 @@ sub text_literal
 
 sub bytes_literal { my ($bytes) = @_; utf8::encode($bytes) unless utf8::downgrade($bytes, 1); return "'\\x" . unpack('H*', $bytes) . "'::bytea" }
 
-# Of many places a value is taken that fits there; a row's id is one that there is.
+# What fits in a place of a name, if the type is right, too; a row's id is one that there is.
 my @fitting = (
-	[ qr/number|^to|^from/ => sub { text_literal(one_of(number_of(1 + int rand 3), '+12025550199')) } ],
-	[ qr/account_sid/ => sub { text_literal(account_sid(1 + int rand 3)) } ],
-	[ qr/auth_token/ => sub { text_literal(token(1 + int rand 3)) } ],
-	[ qr/^user_id/ => sub { "'" . user_id(1 + int rand 3) . "'::uuid" } ],
-	[ qr/^(?:id|message_id)$/ => sub { '(SELECT id FROM twilio_messages ORDER BY random() LIMIT 1)' } ],
-	[ qr/^time_zone/ => sub { text_literal('Europe/Berlin') } ],
-	[ qr/^url$/ => sub { text_literal(webhook_url()) } ]);
+	[ 'text', qr/number|^to|^from/ => sub { text_literal(one_of(number_of(1 + int rand 3), '+12025550199')) } ],
+	[ 'text', qr/account_sid/ => sub { text_literal(account_sid(1 + int rand 3)) } ],
+	[ 'text', qr/auth_token/ => sub { text_literal(token(1 + int rand 3)) } ],
+	[ 'text', qr/^time_zone/ => sub { text_literal('Europe/Berlin') } ],
+	[ 'text', qr/^url$/ => sub { text_literal(webhook_url()) } ],
+	[ 'text', qr/^(?:body|name|friendly_name|auto_reply|idempotency_key)$/ => sub { text_literal(one_of('Hello', "\x{1F600}", 'x' x 1600, 'a ' . rand)) } ],
+	[ 'text', qr/sid|status|key|error/ => sub { 'NULL' } ],
+	[ 'text[]', qr/media/ => sub { one_of('NULL', "ARRAY['https://example.com/a.png']") } ],
+	[ 'uuid', qr/^user_id/ => sub { "'" . user_id(1 + int rand 3) . "'::uuid" } ],
+	[ 'uuid', qr/^(?:id|message_id)$/ => sub { '(SELECT id FROM twilio_messages ORDER BY random() LIMIT 1)' } ],
+	[ 'timestamp with time zone', qr/_at$/ => sub { one_of('NULL', "now() + interval '1 hour'") } ],
+	[ 'integer', qr/^days$/ => sub { 14 } ]);
 
 my %of_type = (
 	'text' => sub { text_literal(nasty_text()) . '::text' },
@@ -101,7 +117,7 @@ my %of_type = (
 	'bytea' => sub { one_of(
 			sub { bytes_literal(join '', map { chr rand 256 } 1 .. rand 300) },
 			sub { bytes_literal(one_of(nasty_text(), nasty_json(3))) },
-			sub { (nasty_webhook())[1] },
+			sub { bytes_literal((nasty_webhook())[1]) },
 			sub { "convert_to(repeat('a=b&', 300000), 'UTF8')" })->() },
 	'boolean' => sub { one_of('true', 'false') },
 	'integer' => sub { one_of(0, -1, 1, 14, 2147483647, "'-2147483648'::int", int rand 100000) },
@@ -113,19 +129,19 @@ my %of_type = (
 	'interval' => sub { one_of(map { "'$_'::interval" } '0', '-1 day', '178000000 years', '1 microsecond') },
 	'jsonb' => sub { text_literal(nasty_json(3)) . '::jsonb' });
 
-# A literal of a type, as format_type() names it, for an argument or column of a name; null where nobody knows the type here.
+# A literal of a type, as format_type() names it, for an argument or column of a name: what fits there with some probability.
 sub literal
 {
-	my ($type, $name) = @_;
-	return "NULL::$type" if rand() < 0.08;
-	if (rand() < 0.5)
+	my ($type, $name, $fits) = @_;
+	if (rand() < $fits)
 	{
-		for (@fitting) { my ($places, $value) = @$_; return $value->() if $name =~ $places && $type =~ /^(?:text|uuid)$/ }
+		for (@fitting) { my ($right, $places, $value) = @$_; return $value->() if $type eq $right && $name =~ $places }
 	}
+	return "NULL::$type" if rand() < 0.08;
 	if (my ($element) = $type =~ /^(.*)\[\]$/)
 	{
-		return one_of("'{}'::$type", "ARRAY[NULL]::$type", "ARRAY[ARRAY[" . literal($element, $name) . "]]::$type") if rand() < 0.3;
-		return 'ARRAY[' . join(', ', map { literal($element, $name) } 1 .. rand 13) . "]::$type";
+		return one_of("'{}'::$type", "ARRAY[NULL]::$type", "ARRAY[ARRAY[" . literal($element, $name, $fits) . "]]::$type") if rand() < 0.3;
+		return 'ARRAY[' . join(', ', map { literal($element, $name, $fits) } 1 .. rand 13) . "]::$type";
 	}
 	return $of_type{$type} ? $of_type{$type}->() : "NULL::$type";
 }
