@@ -279,7 +279,7 @@ my $last = $sample[-1];
 cmp_ok($growth // 0, '<', 20 * 1024, 'no worker grew by 20 MB');
 cmp_ok($most{descriptors}, '<', 200, 'descriptors were bounded');
 cmp_ok($last->{segments}, '<=', 2, 'no segment of dynamic shared memory is left');
-cmp_ok($vacuums, '>', 0, 'autovacuum has been at the outbox');
+cmp_ok($vacuums, '>', 0, 'autovacuum has been at the outbox') if $most{outbox_dead} > 10_000;
 my @accidents = grep { /PANIC|TRAP:|failed unexpectedly|signal 11|signal 6/ } split /\n/, $log;
 is(join("\n", @accidents[ 0 .. ($#accidents < 9 ? $#accidents : 9) ]), '', 'nothing panicked or crashed by itself');
 
@@ -308,7 +308,7 @@ my @table = (
 	[ 'outbox with indexes at most, at the end; dead rows at most, at the end', "$most{outbox_kb} kB, $last->{outbox_kb} kB; $most{outbox_dead}, $last->{outbox_dead}" ],
 	[ 'autovacuum runs on the outbox', $vacuums ],
 	[ 'messages, their indexes, events, audit log', join ', ', map { sprintf '%.1f MB', $last->{$_} / 1024 } qw(messages_kb messages_index_kb events_kb audit_kb) ],
-	(map { [ "none: $_", $count{$_} ] } sort keys %count));
+	(map { [ "found: $_", $count{$_} ] } sort keys %count));
 my $width = max(map { length $_->[0] } @table);
 diag(join "\n", '', map { sprintf "%-${width}s  %s", @$_ } @table);
 TwilioTest::finish();

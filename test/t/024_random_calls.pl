@@ -125,8 +125,10 @@ sub restore
 	return;
 }
 
-# What callers may see: bad input, no right, conflicts, our own, and what they asked for themselves (read-only, wrong rows).
-my $expected = qr/^(?:22...|23502|23503|23505|23514|25006|25P02|3B001|42501|428C9|55000|PT\d\d\d)$/;
+# What callers may see: bad input, no right, conflicts, our own, and what they asked for themselves (read-only, a wrong
+# setting, an aborted transaction). What Twilio has signed violates no constraint.
+my $expected = qr/^(?:22...|25006|25P02|3B001|42501|PT\d\d\d)$/;
+my $conflict = qr/^(?:23502|23503|23505|23514|428C9|55000)$/;
 my (%states, %odd, $statements, $lost);
 
 sub run_batch
@@ -146,7 +148,7 @@ sub run_batch
 	{
 		my ($line, $state, $message) = ($1, $2, $3);
 		$states{$state}++;
-		$odd{"$state $message"} //= "as $role: " . substr($lines[ $line - 1 ], 0, 2000) unless $state =~ $expected;
+		$odd{"$state $message"} //= "as $role: " . substr($lines[ $line - 1 ], 0, 2000) unless $state =~ $expected || ($role ne 'twilio_webhook' && $state =~ $conflict);
 	}
 	return;
 }
