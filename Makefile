@@ -27,7 +27,7 @@ SHLIB_LINK  += -lcurl -lssl -lcrypto -lstdc++
 EXTRA_CLEAN  = build src/*.d
 
 # Goals that prepare the machine themselves, so they must work before PostgreSQL is installed.
-STANDALONE = check check-% deps help demo serve dist deb
+STANDALONE = check check-% deps help demo serve dist deb fuzz soak
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 .DEFAULT_GOAL := help
 else
@@ -102,6 +102,16 @@ check-ha:
 .PHONY: installcheck
 installcheck:
 	@test/installcheck '$(PG_CONFIG)'
+
+##   fuzz           libFuzzer on the pure C++, then random calls by SQL (MINUTES=1 for each)
+.PHONY: fuzz
+fuzz:
+	@test/fuzz/run
+
+##   soak           load, faults and crashes; what was lost or doubled (MINUTES=5 RATE=100 CRASHES=20)
+.PHONY: soak
+soak:
+	@test/soak/run
 
 # ---- to see it at work --------------------------------------------------------------------------
 

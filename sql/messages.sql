@@ -14,7 +14,7 @@ CREATE TABLE @extschema@.twilio_messages (
     media_urls text[],
     messaging_service_sid text,
     -- Twilio may invent a status any day, so the states are not listed here; ARCHITECTURE.md has them.
-    status text NOT NULL DEFAULT 'pending' CONSTRAINT status_is_a_short_word CHECK (octet_length(status) BETWEEN 1 AND 64),
+    status text NOT NULL DEFAULT 'pending' CONSTRAINT status_is_a_short_word CHECK (length(status) BETWEEN 1 AND 64),
     sid text,
     error_code int,
     error_message text,

@@ -105,6 +105,7 @@ is(worker_pid($node, 'postgres'), $worker, 'it is still the same worker');
 
 for my $case (
 	[ 'unknown-status', { status => 'levitating' }, 'levitating', '' ],
+	[ 'long-status', { status => "\xc3\xbc" x 100 }, "\xc3\xbc" x 64, '' ],
 	[ 'null-price', { price => undef, price_unit => undef }, 'queued', '' ],
 	[ 'odd-types', { num_segments => 'many', num_media => undef, price => 'free', error_code => 'none' }, 'queued', '' ])
 {

@@ -9,11 +9,10 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use TwilioTest;
 use TwilioTest::Messages;
-use JSON::PP;
+use TwilioTest::Chaos;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $rounds = $ENV{ROUNDS} || 4;
 my $messages = $ENV{MESSAGES} || 1000;
@@ -32,25 +31,6 @@ twilio.poll_interval = 5s
 END
 wait_for_worker($node, 'postgres');
 enable_sending($node, $standin, $_) for 1 .. $tenants;
-
-# All at once, in the proportions of a bad day.
-sub misbehave
-{
-	my %post = (match => { method => 'POST' });
-	$standin->behave('429', %post, probability => 0.05);
-	$standin->behave('500', %post, probability => 0.03);
-	$standin->behave('500', %post, probability => 0.02, accept => JSON::PP::true);
-	$standin->behave('accept-then-drop', %post, probability => 0.02);
-	$standin->behave('accept-then-drop', %post, probability => 0.02, only_stream => JSON::PP::true);
-	$standin->behave('drop-before', %post, probability => 0.02, only_stream => JSON::PP::true);
-	$standin->behave('truncate', %post, probability => 0.02);
-	$standin->behave('bad-json', %post, probability => 0.01);
-	$standin->behave('html', %post, probability => 0.01);
-	$standin->behave('hang', %post, probability => 0.005);
-	$standin->behave('503', match => { method => 'GET' }, probability => 0.05);
-	$standin->behave('delay', ms => 20);
-	return;
-}
 
 # The rows of a tenant in a round that are not there yet. Texts are unique, recipients are not.
 sub insert
@@ -80,49 +60,15 @@ sub start_client
 	  or POSIX::_exit(1);
 }
 
-sub start_again
-{
-	# Processes of the former server may still be on their way out; a start that fails because of them has
-	# read the process id that the former server left behind.
-	for (1 .. 100)
-	{
-		return if $node->start(fail_ok => 1);
-		$node->{_pid} = undef;
-		usleep(100_000);
-	}
-	BAIL_OUT('the server does not start again');
-}
-
-sub pid_of { my ($type) = @_; return eval { $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type' LIMIT 1") } }
-my %crash = (
-	'the worker is killed' => sub { my $pid = pid_of('pg_twilio worker'); kill KILL => $pid if $pid },
-	'the postmaster is killed' => sub { $node->kill9; start_again() },
-	'immediate shutdown' => sub { $node->stop('immediate'); start_again() },
-	'fast shutdown' => sub { $node->stop('fast'); start_again() },
-	'the worker is terminated' => sub { my $pid = pid_of('pg_twilio worker'); kill TERM => $pid if $pid },
-	'the launcher is killed' => sub { my $pid = pid_of('pg_twilio launcher'); kill KILL => $pid if $pid },
-	'all connections are cut' => sub { $standin->listener('cut') },
-	'nobody listens for a while' => sub { $standin->listener('closed'); $standin->listener('cut'); usleep(300_000); $standin->listener('open') });
+my %crash = accidents($node, $standin);
 # The three that hurt most come first and as often as all others together.
 my @hard = ('the worker is killed', 'the postmaster is killed', 'immediate shutdown');
 my @soft = grep { my $name = $_; !grep { $_ eq $name } @hard } sort keys %crash;
 
-# All that is known of a message that was sent twice: the requests, and the row with its events.
-sub diag_twice
-{
-	for my $body (@_)
-	{
-		diag("$body: " . join ' ', map { $_ // '-' } @$_{qw(n at http status accepted sid)}) for @{ $standin->ledger(method => 'POST', body => $body) };
-		diag($node->safe_psql('postgres', "SELECT m.sid, m.submitted_at, e.status, e.source, e.occurred_at FROM twilio_messages m
-			JOIN twilio_message_events e ON e.message_id = m.id WHERE m.body = " . quote($body) . ' ORDER BY e.id'));
-	}
-	return;
-}
-
 for my $round (1 .. $rounds)
 {
 	my $name = $round % 4 == 0 ? $soft[rand @soft] : $hard[($round - 1) % 4 % 3];
-	misbehave();
+	misbehave($standin);
 	my $before = accepted($standin);
 	my @clients = map { start_client($round, $_) } 1 .. $tenants;
 	my $moment = 1 + int rand($each * $tenants * 0.7);
@@ -147,13 +93,12 @@ my $total = $each * $tenants * $rounds;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM twilio_messages'), $total, 'all messages that were committed are there');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL'), $total, '... each with a SID')
   or diag($node->safe_psql('postgres', 'SELECT status, error_code, error_message, count(*) FROM twilio_messages WHERE sid IS NULL GROUP BY 1, 2, 3'));
-my $ledger = $standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body');
-is($ledger->{extra}, 0, 'Twilio has accepted none of them twice') or diag_twice(map { $_->{values}[1] } @{ $ledger->{examples} });
-is($ledger->{distinct}, $total, '... and each of them');
-my $at_twilio = join "\n", sort map { my %p = map { @$_ } @{ $_->{params} }; "$_->{sid} $p{To} $p{Body}" }
-  @{ $standin->ledger(method => 'POST', path => 'Messages.json', accepted => 'true', limit => 10 * $total) };
-is($at_twilio eq join("\n", sort split /\n/, $node->safe_psql('postgres', "SELECT concat_ws(' ', sid, to_number, body) FROM twilio_messages")), 1,
-	'ledger and table agree, SID by SID, and nothing was sent that was rolled back');
+load_ledger($node, $standin);
+my @twice = sent_twice($node);
+is(join(', ', @twice), '', 'Twilio has accepted none of them twice') or tell_about($node, @twice[ 0 .. ($#twice < 9 ? $#twice : 9) ]);
+my $only = $node->safe_psql('postgres', 'SELECT * FROM (SELECT sid, to_number, body FROM ledger WHERE accepted) l
+	FULL JOIN (SELECT sid, to_number, body FROM twilio_messages) m USING (sid, to_number, body) WHERE l IS NULL OR m IS NULL LIMIT 10');
+is($only, '', 'ledger and table agree, SID by SID, and nothing was sent that was rolled back');
 cmp_ok($standin->count(method => 'POST', path => 'Messages.json', accepted => 'false'), '>', 0, '... although Twilio has refused or dropped some');
 unlike(slurp_file($node->logfile), qr/PANIC/, 'no process panicked');
 

@@ -8,7 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use TwilioTest;
 use TwilioTest::Messages;
-use JSON::PP;
+use TwilioTest::Chaos;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC usleep);
@@ -29,18 +29,16 @@ sub write_messages
 	return;
 }
 sub sent { my ($prefix) = @_; return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix %' AND sid IS NOT NULL") }
-sub status_of { my ($what) = @_; return slurp_file("/proc/$pid/status") =~ /^$what:\s+(\d+)/m ? $1 : 0 }
-sub descriptors { my @open = glob "/proc/$pid/fd/*"; return scalar @open }
 
 # Memory and descriptors are as they are after work has been done.
 write_messages(1, 'warm up', 1000);
 wait_until { sent('warm up') == 1000 } 60, 'a thousand messages are sent';
-my $descriptors = descriptors();
+my $descriptors = descriptors($pid);
 
 $standin->listener('closed');
 $standin->listener('cut');
 write_messages(1, 'backlog', $messages);
-my $memory = status_of('RssAnon');
+my $memory = anonymous_memory($pid);
 my $longest = 0;
 my ($most_descriptors, $most_memory) = (0, 0);
 my $end = clock_gettime(CLOCK_MONOTONIC) + $outage;
@@ -49,7 +47,7 @@ while (clock_gettime(CLOCK_MONOTONIC) < $end)
 	my $age = $node->safe_psql('template1', "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)
 		FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker'");
 	$longest = $age if $age > $longest;
-	my ($now_open, $now_used) = (descriptors(), status_of('RssAnon'));
+	my ($now_open, $now_used) = (descriptors($pid), anonymous_memory($pid));
 	$most_descriptors = $now_open if $now_open > $most_descriptors;
 	$most_memory = $now_used if $now_used > $most_memory;
 	usleep(100_000);
@@ -72,7 +70,7 @@ $standin->listener('open');
 wait_until { sent('newcomer') == 1 } 20, "when it can be reached again, another user's message is sent soon";
 wait_until { sent('backlog') == $messages } 60 + 2 * $outage + $messages / 200, '... and all that waited';
 is(accepted($standin, account => account_sid(1)), $messages + 1000, '... once each');
-cmp_ok(status_of('RssAnon') - $memory, '<', 20 * 1024, '... with no more memory than before');
-wait_until { descriptors() <= $descriptors + 2 } 60, "... and no more descriptors ($descriptors)";
+cmp_ok(anonymous_memory($pid) - $memory, '<', 20 * 1024, '... with no more memory than before');
+wait_until { descriptors($pid) <= $descriptors + 2 } 60, "... and no more descriptors ($descriptors)";
 is(duplicates($standin), 0, 'nothing was accepted twice');
 TwilioTest::finish();

@@ -30,7 +30,7 @@ sub new
 		usleep(20_000);
 	}
 	my $ready = $json->decode(PostgreSQL::Test::Utils::slurp_file("$dir/standin.json"));
-	return bless { %$ready, pipe => $pipe, http => HTTP::Tiny->new(timeout => 30) }, $class;
+	return bless { %$ready, pipe => $pipe, http => HTTP::Tiny->new(timeout => 30, keep_alive => 0) }, $class;
 }
 
 sub stop
@@ -47,15 +47,17 @@ sub configuration
 	return "twilio.ca_file = '$self->{ca}'\ntwilio.connect_to = '127.0.0.1:$self->{port}'\n";
 }
 
-sub control
+# What the control API answers, as text and decoded.
+sub text
 {
 	my ($self, $method, $route, $body) = @_;
 	my $base = $self->{control} =~ /^http/ ? $self->{control} : "http://127.0.0.1:$self->{control}";
 	my $answer = $self->{http}->request($method, "$base/$route",
 		defined $body ? { content => $json->encode($body), headers => { 'content-type' => 'application/json' } } : {});
 	BAIL_OUT("$method $route: $answer->{status} $answer->{content}") unless $answer->{success};
-	return $json->decode($answer->{content});
+	return $answer->{content};
 }
+sub control { my ($self, @request) = @_; return $json->decode($self->text(@request)) }
 
 sub query
 {
