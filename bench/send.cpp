@@ -48,7 +48,7 @@ void measure(Connection& app, long messages, const Queue& queue)
         while (!queue.isFinished())
             usleep(10000);
     };
-    app.run(queue.enqueue(100)); // connections and plans
+    app.run(queue.enqueue(messages / 10)); // connections, plans, compiled code
     await();
     double const workerCpu = queue.cpu();
     double const backendCpu = cpuSeconds(app.pid());

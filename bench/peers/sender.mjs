@@ -12,6 +12,7 @@ const { ACCOUNT, TOKEN, CA_FILE, CONNECT_TO } = process.env;
 
 export const pool = new pg.Pool({ max: 10, idleTimeoutMillis: 0 });
 pool.on('error', () => {}); // of a connection that nobody was using
+pool.on('connect', (client) => client.on('error', () => {}));
 
 // As many connections as requests in flight; they really go to CONNECT_TO, with the name and the check of TLS unchanged.
 function connect(inFlight) {
