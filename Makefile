@@ -27,7 +27,7 @@ SHLIB_LINK  += -lcurl -lssl -lcrypto -lstdc++
 EXTRA_CLEAN  = build src/*.d
 
 # Goals that prepare the machine themselves, so they must work before PostgreSQL is installed.
-STANDALONE = check check-% deps help demo serve dist deb fuzz soak
+STANDALONE = check check-% deps help demo serve dist deb fuzz soak bench
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 .DEFAULT_GOAL := help
 else

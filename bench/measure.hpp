@@ -1,5 +1,5 @@
 // What every benchmark needs: a clock, the CPU time and memory of a process as the kernel counts them, percentiles,
-// and a connection that ends the program when a statement fails. Results go to standard output, one `name value` a line.
+// and a connection (to libpq's environment) that ends the program when a statement fails. Results go to standard output, one `name value` a line.
 #pragma once
 
 #include <algorithm>
@@ -79,7 +79,7 @@ using Result = std::unique_ptr<PGresult, decltype([](PGresult* result) { PQclear
 
 class Connection {
 public:
-    Connection() : connection_(PQconnectdb("dbname=postgres"))
+    Connection() : connection_(PQconnectdb(""))
     {
         if (PQstatus(connection_) != CONNECTION_OK)
             fail(PQerrorMessage(connection_));

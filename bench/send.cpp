@@ -1,11 +1,13 @@
 // Messages from commit to recorded result, through the worker.
 //
-//   send MESSAGES       one INSERT … SELECT; rate, CPU per message of worker and backend, cost of a row to insert
-//   calls MESSAGES      twilio_send_sms() in one transaction, rolled back: cost of a call
-//   fair MESSAGES       tenant A queues so many, then tenant B one: how long B waits for its result
+//   send MESSAGES        one INSERT … SELECT; rate, CPU per message of worker and backend, cost of a row to insert
+//   peer MESSAGES PID    the same of another queue (bench/peers), whose worker is that process
+//   calls MESSAGES       twilio_send_sms() in one transaction, rolled back: cost of a call
+//   fair MESSAGES        tenant A queues so many, then tenant B one: how long B waits for its result
 #include "measure.hpp"
 
 #include <cstring>
+#include <functional>
 
 using namespace bench;
 
@@ -33,36 +35,76 @@ bool isEmpty(Connection& admin)
     return admin.value("SELECT NOT EXISTS (SELECT FROM twilio_private.outbox WHERE kind = 'message')") == "t";
 }
 
+// A queue: what it costs to fill it, and to empty it.
+struct Queue {
+    std::function<std::string(long)> enqueue; // the statement for so many messages
+    std::function<bool()> isFinished;
+    std::function<double()> cpu; // of those who send
+};
+
+void measure(Connection& app, long messages, const Queue& queue)
+{
+    auto const await = [&] {
+        while (!queue.isFinished())
+            usleep(10000);
+    };
+    app.run(queue.enqueue(messages / 10)); // connections, plans, compiled code
+    await();
+    double const workerCpu = queue.cpu();
+    double const backendCpu = cpuSeconds(app.pid());
+
+    double const start = seconds();
+    app.run(queue.enqueue(messages));
+    double const committed = seconds();
+    double const enqueueCpu = cpuSeconds(app.pid()) - backendCpu;
+    await();
+    double const end = seconds();
+    auto const count = static_cast<double>(messages);
+    report("sends_per_second", count / (end - committed));
+    report("worker_cpu_us", (queue.cpu() - workerCpu) / count * 1e6);
+    report("enqueue_us", (committed - start) / count * 1e6);
+    report("enqueue_cpu_us", enqueueCpu / count * 1e6);
+}
+
 void send(long messages)
 {
     Connection admin;
     Connection app;
     become(app, tenantA);
-    app.run(insertOf(100)); // connections and plans
-    while (!isEmpty(admin))
-        usleep(20000);
     long const worker = workerPid(admin);
-    double const before = sent(admin);
-    double const workerCpu = cpuSeconds(worker);
-    double const backendCpu = cpuSeconds(app.pid());
-
-    double const start = seconds();
-    app.run(insertOf(messages));
-    double const committed = seconds();
-    double const enqueueCpu = cpuSeconds(app.pid()) - backendCpu;
-    while (sent(admin) < before + static_cast<double>(messages))
-        usleep(10000);
-    while (!isEmpty(admin))
-        usleep(2000);
-    double const end = seconds();
+    double awaited = sent(admin);
+    measure(app, messages,
+            {.enqueue =
+                 [&](long count) {
+                     awaited += static_cast<double>(count);
+                     return insertOf(count);
+                 },
+             .isFinished = [&] { return sent(admin) >= awaited && isEmpty(admin); },
+             .cpu = [&] { return cpuSeconds(worker); }});
     if (workerPid(admin) != worker)
         fail("the worker was restarted");
-    auto const count = static_cast<double>(messages);
-    report("sends_per_second", count / (end - committed));
-    report("worker_cpu_us", (cpuSeconds(worker) - workerCpu) / count * 1e6);
-    report("enqueue_us", (committed - start) / count * 1e6);
-    report("enqueue_cpu_us", enqueueCpu / count * 1e6);
     report("unclear", admin.number("SELECT count(*) FROM twilio_messages WHERE sid IS NULL"));
+}
+
+// The worker and its connections.
+double cpuOfPeer(Connection& app, long worker)
+{
+    Result const backends = app.run("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                                    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()");
+    double cpu = cpuSeconds(worker);
+    for (int row = 0; row < PQntuples(backends.get()); row++)
+        cpu += cpuSeconds(std::atol(PQgetvalue(backends.get(), row, 0)));
+    return cpu;
+}
+
+void peer(long messages, long worker)
+{
+    Connection app;
+    measure(app, messages,
+            {.enqueue = [](long count) { return "SELECT enqueue(" + std::to_string(count) + ")"; },
+             .isFinished = [&] { return app.value("SELECT finished()") == "t"; },
+             .cpu = [&] { return cpuOfPeer(app, worker); }});
+    report("unclear", app.number("SELECT count(*) FROM messages WHERE sid IS NULL"));
 }
 
 void calls(long messages)
@@ -100,11 +142,13 @@ void fair(long messages)
 
 int main(int argc, char** argv)
 {
-    if (argc != 3)
-        fail("send|calls|fair MESSAGES");
+    if (argc < 3)
+        fail("send|calls|fair MESSAGES, or peer MESSAGES PID");
     long const messages = std::atol(argv[2]);
     if (std::strcmp(argv[1], "send") == 0)
         send(messages);
+    else if (std::strcmp(argv[1], "peer") == 0 && argc == 4)
+        peer(messages, std::atol(argv[3]));
     else if (std::strcmp(argv[1], "calls") == 0)
         calls(messages);
     else
