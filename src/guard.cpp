@@ -3,6 +3,11 @@
 
 namespace twilio::pg {
 
+void commitLazily()
+{
+    (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 Transaction::Transaction(const char* activity)
 {
     guarded([&] {
@@ -28,14 +33,6 @@ bool Transaction::lockExtension()
             extension = present;
         }
         return OidIsValid(extension);
-    });
-}
-
-void Transaction::commitLazily()
-{
-    guarded([] {
-        (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                                false);
     });
 }
 
