@@ -63,8 +63,9 @@ CREATE FUNCTION twilio_private.settings_begin() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    nothing text := twilio_private.stash_clear();
 BEGIN
-    PERFORM twilio_private.stash_clear();
     RETURN NULL;
 END
 $$;

@@ -1,4 +1,7 @@
 -- twilio_verify(): do the stored credentials work? And what every synchronous question to a user's account needs.
+--
+-- What returns nothing is called by an assignment: PL/pgSQL evaluates that without the executor, which is several times
+-- as fast as PERFORM.
 
 CREATE FUNCTION twilio_private.require_settings(user_id uuid) RETURNS @extschema@.twilio_settings
 LANGUAGE plpgsql STABLE
@@ -170,8 +173,10 @@ CREATE FUNCTION twilio_private.record_verification(
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    nothing text;
 BEGIN
-    PERFORM twilio_private.permit_verification(record_verification.user_id);
+    nothing := twilio_private.permit_verification(record_verification.user_id);
     UPDATE @extschema@.twilio_settings s
     SET is_verified = verified,
         last_verified_at = CASE WHEN verified THEN checked_at ELSE s.last_verified_at END,
@@ -180,7 +185,7 @@ BEGIN
         account_type = coalesce(record_verification.account_type, s.account_type),
         verification_error = CASE WHEN NOT verified THEN message END
     WHERE s.user_id = record_verification.user_id;
-    PERFORM twilio_private.end_verification();
+    nothing := twilio_private.end_verification();
     -- Closing wakes the worker, which asks who waits: only where there is something to close.
     IF verified AND EXISTS (SELECT FROM twilio_private.breaker b WHERE b.user_id = record_verification.user_id) THEN
         PERFORM twilio_private.close_breaker(record_verification.user_id);
@@ -202,6 +207,7 @@ DECLARE
     account CONSTANT twilio_private.account := twilio_private.require_account(twilio_private.require_user());
     deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     answer record;
+    nothing text;
 BEGIN
     account_sid := account.account_sid;
     answer := twilio_private.ask_account(account, 'verify', 'GET', 'api.twilio.com', '/2010-04-01/Accounts/{AccountSid}.json',
@@ -239,12 +245,12 @@ BEGIN
     END IF;
     checked_at := clock_timestamp();
     BEGIN
-        PERFORM twilio_private.record_verification(account.user_id, verified, account_name, account_status, account_type, message, checked_at);
-        PERFORM twilio_private.require_unchanged(account);
+        nothing := twilio_private.record_verification(account.user_id, verified, account_name, account_status, account_type, message, checked_at);
+        nothing := twilio_private.require_unchanged(account);
     EXCEPTION WHEN serialization_failure THEN
         PERFORM twilio_private.refuse_changed();
     END;
-    PERFORM twilio_private.await_audit();
+    nothing := twilio_private.await_audit();
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_verify() IS
