@@ -183,6 +183,26 @@ LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_worker_stats';
 COMMENT ON FUNCTION twilio_private.worker_stats() IS 'How the worker of this database is doing, from shared memory.';
 REVOKE ALL ON FUNCTION twilio_private.worker_stats() FROM PUBLIC;
 
+-- ---- verification --------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.permit_verification(user_id uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_permit_verification';
+COMMENT ON FUNCTION twilio_private.permit_verification(uuid) IS
+    'Until end_verification() or the first UPDATE of this user''s settings, they may be given what Twilio thinks of the credentials.';
+REVOKE ALL ON FUNCTION twilio_private.permit_verification(uuid) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.take_verification_permit(user_id uuid, confirms boolean) RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_take_verification_permit';
+COMMENT ON FUNCTION twilio_private.take_verification_permit(uuid, boolean) IS
+    'Whether the permit is for this user, which uses it up. confirms: nothing but the time of the verification is new.';
+REVOKE ALL ON FUNCTION twilio_private.take_verification_permit(uuid, boolean) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.end_verification() RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_end_verification';
+COMMENT ON FUNCTION twilio_private.end_verification() IS
+    'Takes the permit back. A transaction that did nothing but confirm a verification then commits without waiting for the disk.';
+REVOKE ALL ON FUNCTION twilio_private.end_verification() FROM PUBLIC;
+
 -- ---- orders --------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION twilio_private.wake_at_commit() RETURNS trigger

@@ -17,12 +17,12 @@ COMMENT ON FUNCTION twilio_private.parse_rfc2822(text) IS
     'The time in Twilio''s format (Thu, 24 Aug 2023 05:01:45 +0000), null for anything else.';
 REVOKE ALL ON FUNCTION twilio_private.parse_rfc2822(text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.list_numbers(user_id uuid, account_sid text, deadline timestamptz) RETURNS jsonb[]
+CREATE FUNCTION twilio_private.list_numbers(account twilio_private.account, deadline timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    list_path CONSTANT text := format('/2010-04-01/Accounts/%s/IncomingPhoneNumbers.json?', account_sid);
+    list_path CONSTANT text := format('/2010-04-01/Accounts/%s/IncomingPhoneNumbers.json?', account.account_sid);
     -- Twilio gives up to 1000 a page, but a thousand numbers with long URLs exceed twilio.max_response_size.
     path text := list_path || 'PageSize=250';
     visited text[];
@@ -30,7 +30,7 @@ DECLARE
     answer record;
 BEGIN
     LOOP
-        answer := twilio_private.ask_account(user_id, 'phone_numbers', 'GET', 'api.twilio.com', path,
+        answer := twilio_private.ask_account(account, 'phone_numbers', 'GET', 'api.twilio.com', path,
                                              counted => visited IS NULL, deadline => deadline);
         IF answer.http_status >= 300 THEN
             RAISE EXCEPTION 'Twilio refused the credentials'
@@ -54,9 +54,9 @@ BEGIN
     RETURN pages;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.list_numbers(uuid, text, timestamptz) IS
+COMMENT ON FUNCTION twilio_private.list_numbers(twilio_private.account, timestamptz) IS
     'All pages of the account''s list of numbers, each an array of Twilio''s objects, by the deadline.';
-REVOKE ALL ON FUNCTION twilio_private.list_numbers(uuid, text, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.list_numbers(twilio_private.account, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: reads the sealed credential and writes twilio_numbers, for the current user alone.
 CREATE FUNCTION @extschema@.twilio_phone_numbers()
@@ -69,19 +69,19 @@ AS $$
 DECLARE
     deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     owner CONSTANT uuid := twilio_private.require_user();
-    settings CONSTANT @extschema@.twilio_settings := twilio_private.require_settings(owner);
-    stamp CONSTANT jsonb := twilio_private.credential_stamp(owner);
+    account CONSTANT twilio_private.account := twilio_private.require_account(owner);
     pages jsonb[];
 BEGIN
-    IF NOT settings.is_verified THEN
+    IF NOT account.is_verified THEN
         RAISE EXCEPTION 'Twilio credentials are not verified'
             USING ERRCODE = 'PT409',
-                  DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
+                  DETAIL = coalesce(account.verification_error, 'They have not been verified since they were entered.'),
                   HINT = 'Verify them first: SELECT * FROM twilio_verify().';
     END IF;
-    pages := twilio_private.list_numbers(owner, settings.account_sid, deadline);
+    pages := twilio_private.list_numbers(account, deadline);
     BEGIN
-        PERFORM twilio_private.require_unchanged(owner, stamp);
+        PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
+        PERFORM twilio_private.require_unchanged(account);
     EXCEPTION WHEN serialization_failure THEN
         PERFORM twilio_private.refuse_changed();
     END;

@@ -85,13 +85,3 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.twilio_settings TO twilio_us
 -- The column default is evaluated with the rights of whoever inserts.
 GRANT EXECUTE ON FUNCTION twilio_private.uuid_v7() TO twilio_user;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.twilio_settings', '');
-
--- A row is in here only between two statements of twilio_private.record_verification(): whoever is not that function
--- cannot put one here, so nobody else can write the columns that say what Twilio thinks of the credentials.
-CREATE UNLOGGED TABLE twilio_private.verification_permit (
-    user_id uuid PRIMARY KEY
-);
-COMMENT ON TABLE twilio_private.verification_permit IS
-    'The users whose verification is being written into twilio_settings by this transaction; empty otherwise.';
-COMMENT ON COLUMN twilio_private.verification_permit.user_id IS 'The user.';
-ALTER TABLE twilio_private.verification_permit ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

@@ -64,8 +64,9 @@ CREATE FUNCTION twilio_private.settings_begin() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    nothing text := twilio_private.stash_clear();
 BEGIN
-    PERFORM twilio_private.stash_clear();
     RETURN NULL;
 END
 $$;
@@ -255,8 +256,12 @@ DECLARE
     changed text[];
 BEGIN
     NEW.updated_at := now();
-    DELETE FROM twilio_private.verification_permit p WHERE p.user_id = NEW.user_id;
-    IF FOUND THEN
+    IF twilio_private.take_verification_permit(
+        NEW.user_id,
+        confirms => (NEW.is_verified, NEW.account_name, NEW.account_status, NEW.account_type, NEW.verification_error)
+                    IS NOT DISTINCT FROM
+                    (OLD.is_verified, OLD.account_name, OLD.account_status, OLD.account_type, OLD.verification_error))
+    THEN
         RETURN NEW;
     END IF;
 

@@ -1,12 +1,12 @@
 // The backend's side of an ask: submit, wait, and turn the answer into a row or
-// an error. Cancel, statement_timeout and the death of the backend detach the
-// segment, which tells the worker; the death of the worker detaches the queue or
-// changes the generation of its slot, which ends the wait.
+// an error. However it is given up, by cancel, statement_timeout or the end of
+// the backend, the slot says so and the worker is told; it lets go of the slot,
+// and only then it is used again. The end of the worker changes the generation
+// of its slot, which ends the wait.
 #include "ask.hpp"
 
 #include "guard.hpp"
 #include "settings.hpp"
-#include "shared.hpp"
 
 namespace twilio::ask {
 
@@ -93,12 +93,16 @@ void nap(long millis, TimestampTz deadline)
 
 enum class Submission { accepted, no_worker, no_room, paused, ring_full };
 
-struct Ticket {
-    shared::Worker* worker = nullptr;
-    std::uint64_t generation = 0;
-};
+// The ask that this backend waits for.
+shared::AskSlot* asking = nullptr;
 
-Submission submit(dsm_handle handle, Ticket& ticket, std::string& note)
+void giveUp()
+{
+    if (shared::AskSlot* slot = std::exchange(asking, nullptr); slot != nullptr)
+        shared::cancel(*slot);
+}
+
+Submission submit(shared::AskSlot& slot, std::string& note)
 {
     shared::Locked lock;
     shared::Worker* worker = shared::find(MyDatabaseId);
@@ -117,23 +121,20 @@ Submission submit(dsm_handle handle, Ticket& ticket, std::string& note)
     case shared::WorkerState::absent:
         return Submission::no_worker;
     }
-    if (worker->askHead - worker->askTail == shared::askRingSize)
+    if (!shared::submit(*worker, slot))
         return Submission::ring_full;
-    worker->asks[worker->askHead++ % shared::askRingSize] = handle;
-    ticket = {worker, worker->generation};
-    SetLatch(worker->latch);
+    asking = &slot;
     return Submission::accepted;
 }
 
-// Hands the segment to the worker; waits for one that is still starting.
-Ticket submitWhenUp(dsm_handle handle, TimestampTz deadline)
+// Hands the slot to the worker; waits for one that is still starting.
+void submitWhenUp(shared::AskSlot& slot, TimestampTz deadline)
 {
-    Ticket ticket;
     std::string note;
     for (bool poked = false;;) {
-        switch (submit(handle, ticket, note)) {
+        switch (submit(slot, note)) {
         case Submission::accepted:
-            return ticket;
+            return;
         case Submission::no_room:
             throw Failure("PT502", "the pg_twilio worker cannot start", "No background worker slot is free.",
                           "Raise max_worker_processes and restart the server.");
@@ -153,79 +154,59 @@ Ticket submitWhenUp(dsm_handle handle, TimestampTz deadline)
     }
 }
 
-// Called however the segment is let go: by us, by an abort, by the backend's end.
-void onDetach(dsm_segment*, Datum argument)
-{
-    auto* header = reinterpret_cast<Header*>(DatumGetPointer(argument));
-    header->canceled.store(true, std::memory_order_release);
-    shared::Locked lock(LW_SHARED);
-    if (shared::Worker* worker = shared::find(MyDatabaseId); worker != nullptr) {
-        worker->cancellations++;
-        if (Latch* latch = worker->latch; latch != nullptr)
-            SetLatch(latch);
-    }
-}
-
-// The segment lives in the current resource owner, so an abort lets it go.
-class Segment {
+// An ask in this backend's slot, given up unless its answer was received.
+class Asking {
 public:
-    explicit Segment(const Request& request)
+    explicit Asking(const Request& request) : slot_(shared::ownSlot()), deadline_(request.deadline)
     {
-        pg::guarded([&] {
-            shm_toc_estimator estimator;
-            shm_toc_initialize_estimator(&estimator);
-            shm_toc_estimate_chunk(&estimator, sizeof(Header));
-            shm_toc_estimate_chunk(&estimator, queueSize);
-            shm_toc_estimate_chunk(&estimator, request.fieldBytes() + 1);
-            shm_toc_estimate_keys(&estimator, 3);
-            Size const size = shm_toc_estimate(&estimator);
-            segment_ = dsm_create(size, 0);
-            fill(request, size);
-        });
+        static bool const givesUpAtExit = [] {
+            pg::guarded([] { before_shmem_exit([](int, Datum) { giveUp(); }, 0); });
+            return true;
+        }();
+        (void)givesUpAtExit;
+        // The worker may still be about to let go of the last one.
+        while (shared::isTaken(slot_))
+            nap(1, deadline_);
+        write(request);
+        submitWhenUp(slot_, deadline_);
     }
-    ~Segment()
-    {
-        if (segment_ != nullptr)
-            dsm_detach(segment_);
-    }
-    Segment(const Segment&) = delete;
-    Segment& operator=(const Segment&) = delete;
+    ~Asking() { giveUp(); }
+    Asking(const Asking&) = delete;
+    Asking& operator=(const Asking&) = delete;
 
-    dsm_handle handle() const { return dsm_segment_handle(segment_); }
-    shm_mq_handle* queue() const { return queue_; }
-    bool attachedByWorker() const { return shm_mq_get_sender(shm_mq_get_queue(queue_)) != nullptr; }
+    Answer receive();
 
 private:
-    void fill(const Request& request, Size size)
+    void write(const Request& request)
     {
-        shm_toc* toc = shm_toc_create(segmentMagic, dsm_segment_address(segment_), size);
-        auto* header = new (shm_toc_allocate(toc, sizeof(Header))) Header{};
-        header->counted = request.counted;
-        header->userId = request.userId;
-        header->deadline = request.deadline;
-        for (int i = 0; i < fieldCount; i++)
-            header->lengths[i] = static_cast<std::uint32_t>(request.fields[i].size());
-        shm_toc_insert(toc, keyHeader, header);
-        auto* bytes = static_cast<char*>(shm_toc_allocate(toc, request.fieldBytes() + 1));
-        shm_toc_insert(toc, keyFields, bytes);
-        for (const auto& field : request.fields) {
-            std::memcpy(bytes, field.data(), field.size());
-            bytes += field.size();
+        if (request.fieldBytes() > fieldsSize)
+            throw Failure("54000", "the request to Twilio is too long",
+                          "It has " + std::to_string(request.fieldBytes()) + " bytes.", "Ask for less at once.");
+        Question& question = questionIn(slot_);
+        question.counted = request.counted;
+        question.userId = request.userId;
+        question.deadline = request.deadline;
+        char* end = question.fields;
+        for (int i = 0; i < fieldCount; i++) {
+            question.lengths[i] = static_cast<std::uint32_t>(request.fields[i].size());
+            end = std::copy(request.fields[i].begin(), request.fields[i].end(), end);
         }
-        shm_mq* queue = shm_mq_create(shm_toc_allocate(toc, queueSize), queueSize);
-        shm_toc_insert(toc, keyQueue, queue);
-        shm_mq_set_receiver(queue, MyProc);
-        queue_ = shm_mq_attach(queue, segment_, nullptr);
-        on_dsm_detach(segment_, onDetach, PointerGetDatum(header));
+        queue_ = pg::guarded([&] {
+            shm_mq* queue = shm_mq_create(question.queue, queueSize);
+            shm_mq_set_receiver(queue, MyProc);
+            return shm_mq_attach(queue, nullptr, nullptr);
+        });
     }
 
-    dsm_segment* segment_ = nullptr;
-    shm_mq_handle* queue_ = nullptr;
+    shared::AskSlot& slot_;
+    TimestampTz deadline_;
+    shm_mq_handle* queue_ = nullptr; // in the memory of the call
 };
 
 // Where to look for the audit row of the last ask.
 struct Audited {
-    Ticket ticket;
+    shared::Worker* worker = nullptr;
+    std::uint64_t generation = 0;
     std::uint64_t batch = 0;
 } lastAudited;
 
@@ -235,31 +216,27 @@ struct Audited {
                   "Try again; the server log says why it stopped.");
 }
 
-Answer receive(const Segment& segment, const Ticket& ticket, TimestampTz deadline)
+Answer Asking::receive()
 {
     // The worker keeps the deadline; this side allows it a little time to say so.
-    TimestampTz const patience = TimestampTzPlusMilliseconds(deadline, 250);
+    TimestampTz const patience = TimestampTzPlusMilliseconds(deadline_, 250);
     for (;;) {
+        bool const held = shared::isTaken(slot_);
         void* data = nullptr;
         Size bytes = 0;
-        switch (pg::guarded([&] { return shm_mq_receive(segment.queue(), &bytes, &data, true); })) {
-        case SHM_MQ_SUCCESS: {
+        if (pg::guarded([&] { return shm_mq_receive(queue_, &bytes, &data, true); }) == SHM_MQ_SUCCESS) {
+            asking = nullptr;
             Answer answer;
             std::memcpy(&answer.header, data, sizeof(AnswerHeader));
             const char* text = static_cast<const char*>(data) + sizeof(AnswerHeader);
             answer.message.assign(text, answer.header.messageLength);
             answer.body.assign(text + answer.header.messageLength, answer.header.bodyLength);
+            lastAudited = {slot_.worker, slot_.generation, answer.header.auditBatch};
             return answer;
         }
-        case SHM_MQ_DETACHED:
+        if (!held)
             throwWorkerGone();
-        case SHM_MQ_WOULD_BLOCK:
-            break;
-        }
-        bool const attached = segment.attachedByWorker();
-        if (!attached && ticket.worker->generation != ticket.generation)
-            throwWorkerGone();
-        nap(attached ? 5000 : 100, patience);
+        nap(5000, patience);
     }
 }
 
@@ -354,13 +331,7 @@ Datum exchange(FunctionCallInfo fcinfo)
 {
     refuseEarly();
     Request const request = readArguments(fcinfo);
-    Answer answer;
-    {
-        Segment segment(request);
-        Ticket const ticket = submitWhenUp(segment.handle(), request.deadline);
-        answer = receive(segment, ticket, request.deadline);
-        lastAudited = {ticket, answer.header.auditBatch};
-    }
+    Answer const answer = Asking(request).receive();
     try {
         refuseIndefinite(answer);
         return toRow(fcinfo, answer);
@@ -372,13 +343,17 @@ Datum exchange(FunctionCallInfo fcinfo)
 
 void awaitAudit()
 {
+    constexpr int yields = 100;
     constexpr int naps = 2500;
     constexpr long napMicros = 100;
-    auto const [worker, generation] = lastAudited.ticket;
-    for (int i = 0; worker != nullptr && i < naps; i++) {
-        if (worker->generation != generation || worker->audited.load(std::memory_order_acquire) >= lastAudited.batch)
+    auto const [worker, generation, batch] = lastAudited;
+    for (int i = 0; worker != nullptr && i < yields + naps; i++) {
+        if (worker->generation != generation || worker->audited.load(std::memory_order_acquire) >= batch)
             return;
-        pg_usleep(napMicros);
+        if (i < yields)
+            sched_yield();
+        else
+            pg_usleep(napMicros);
     }
 }
 

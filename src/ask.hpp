@@ -1,32 +1,36 @@
 // The synchronous exchange between a backend and the worker of its database.
 //
-// A backend makes a dynamic shared memory segment with its request and an
-// shm_mq for the answer, puts the handle into the worker's ring, sets the
-// worker's latch and waits. No secret is in the segment: the credential travels
-// sealed and is opened by the worker alone. This file is the format of the
-// segment, read by ask.cpp (the backend) and ask_desk.cpp (the worker).
+// A backend writes its request into its slot of shared memory, puts the slot's
+// number into the worker's ring, sets the worker's latch and waits; the answer
+// comes through the shm_mq in the slot. No secret is in there: the credential
+// travels sealed and is opened by the worker alone. This file is the format of
+// the slot, read by ask.cpp (the backend) and ask_desk.cpp (the worker).
 #pragma once
 
-#include "compat.hpp"
+#include "shared.hpp"
 
 namespace twilio::ask {
 
-inline constexpr std::uint64_t segmentMagic = 0x7477696c696f4153; // "twilioAS"
-inline constexpr std::uint64_t keyHeader = 1;
-inline constexpr std::uint64_t keyQueue = 2;
-inline constexpr std::uint64_t keyFields = 3;
-inline constexpr Size queueSize = 32 * 1024;
+inline constexpr Size queueSize = 16 * 1024;
+inline constexpr Size fieldsSize = 7 * 1024;
 
-// Strings of a request in the order in which they lie in the segment.
+// Strings of a request in the order in which they lie in the slot.
 enum Field : int { actor, action, object, username, kind, keyId, sealed, method, host, path, form, fieldCount };
 
-struct Header {
-    std::atomic<bool> canceled; // the backend no longer waits
-    bool counted;               // charge twilio.api_rate_limit
+struct Question {
+    bool counted; // charge twilio.api_rate_limit
     pg_uuid_t userId;
     TimestampTz deadline;
     std::uint32_t lengths[fieldCount];
+    char fields[fieldsSize];
+    alignas(MAXIMUM_ALIGNOF) char queue[queueSize]; // an shm_mq
 };
+static_assert(sizeof(Question) <= shared::askSize);
+
+inline Question& questionIn(shared::AskSlot& slot)
+{
+    return *reinterpret_cast<Question*>(slot.ask);
+}
 
 enum class Verdict : std::int32_t {
     answered,     // status and body are Twilio's

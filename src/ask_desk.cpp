@@ -41,26 +41,37 @@ Verdict verdictOf(const Reply& reply, TimestampTz deadline)
 
 struct AskDesk::Ask {
     std::uint64_t id = 0;
-    dsm_segment* segment = nullptr;
-    ask::Header* header = nullptr;
+    shared::AskSlot& slot;
+    ask::Question& question;
     shm_mq_handle* queue = nullptr;
-    std::array<std::string_view, ask::fieldCount> fields; // in the segment
+    std::array<std::string_view, ask::fieldCount> fields; // in the slot
     bool started = false;
     Reply reply;
     std::string answer; // header, message and body, as they go through the queue
 
+    explicit Ask(shared::AskSlot& slot) : slot(slot), question(ask::questionIn(slot))
+    {
+        const char* bytes = question.fields;
+        for (int i = 0; i < ask::fieldCount; i++) {
+            fields[i] = {bytes, question.lengths[i]};
+            bytes += question.lengths[i];
+        }
+    }
+    // The slot is its backend's again. The queue is not detached, which would wake it once more.
     ~Ask()
     {
         if (queue != nullptr)
-            shm_mq_detach(queue);
-        if (segment != nullptr)
-            dsm_detach(segment);
+            pfree(queue);
+        slot.taken.store(false, std::memory_order_release);
     }
+    Ask(const Ask&) = delete;
+    Ask& operator=(const Ask&) = delete;
+
     void nameAuditBatch(std::uint64_t batch)
     {
         std::memcpy(answer.data() + offsetof(ask::AnswerHeader, auditBatch), &batch, sizeof(batch));
     }
-    bool canceled() const { return header->canceled.load(std::memory_order_acquire); }
+    bool canceled() const { return slot.canceled.load(std::memory_order_acquire); }
     void compose(Verdict verdict, int errorCode, std::string_view message)
     {
         ask::AnswerHeader const head{verdict,
@@ -88,8 +99,8 @@ void AskDesk::reload()
 
 void AskDesk::admit()
 {
-    while (auto handle = shared::takeAsk(worker_))
-        attach(*handle);
+    while (shared::AskSlot* slot = shared::takeAsk(worker_))
+        attach(*slot);
     if (std::uint32_t const seen = worker_.cancellations; seen != cancellationsSeen_) {
         cancellationsSeen_ = seen;
         dropCanceled();
@@ -97,29 +108,19 @@ void AskDesk::admit()
     startWaiting();
 }
 
-void AskDesk::attach(dsm_handle handle)
+void AskDesk::attach(shared::AskSlot& slot)
 {
-    auto ask = std::make_unique<Ask>();
-    bool const attached = pg::guarded([&] {
-        ask->segment = dsm_attach(handle); // null when the backend has given up already
-        if (ask->segment == nullptr)
-            return false;
-        shm_toc* toc = shm_toc_attach(ask::segmentMagic, dsm_segment_address(ask->segment));
-        ask->header = static_cast<ask::Header*>(shm_toc_lookup(toc, ask::keyHeader, false));
-        auto* queue = static_cast<shm_mq*>(shm_toc_lookup(toc, ask::keyQueue, false));
-        const char* bytes = static_cast<const char*>(shm_toc_lookup(toc, ask::keyFields, false));
-        for (int i = 0; i < ask::fieldCount; i++) {
-            ask->fields[i] = {bytes, ask->header->lengths[i]};
-            bytes += ask->header->lengths[i];
-        }
+    auto ask = std::make_unique<Ask>(slot);
+    if (ask->canceled())
+        return;
+    ask->queue = pg::guarded([&] {
+        auto* queue = reinterpret_cast<shm_mq*>(ask->question.queue);
         shm_mq_set_sender(queue, MyProc);
         MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
-        ask->queue = shm_mq_attach(queue, ask->segment, nullptr);
+        shm_mq_handle* const handle = shm_mq_attach(queue, nullptr, nullptr);
         MemoryContextSwitchTo(old);
-        return true;
+        return handle;
     });
-    if (!attached)
-        return;
     ask->id = ++lastId_;
     waiting_.push_back(ask.get());
     asks_.emplace(ask->id, std::move(ask));
@@ -131,7 +132,7 @@ void AskDesk::startWaiting()
     std::size_t taken = 0;
     while (taken < waiting_.size() && inFlight_ < room) {
         Ask& ask = *waiting_[taken++];
-        if (ask.header->counted && !quota_.take(TenantId::from(ask.header->userId.data), Clock::now())) {
+        if (ask.question.counted && !quota_.take(TenantId::from(ask.question.userId.data), Clock::now())) {
             ask.compose(Verdict::quota, 0, {});
             finished_.push_back(&ask);
             continue;
@@ -155,7 +156,7 @@ void AskDesk::startWaiting()
 void AskDesk::start(Ask& ask)
 {
     std::string url = destination(ask.fields[ask::host], ask.fields[ask::path]);
-    secrets::Owner const owner{ask.header->userId, ask.fields[ask::kind]};
+    secrets::Owner const owner{ask.question.userId, ask.fields[ask::kind]};
     std::string_view const sealed = ask.fields[ask::sealed];
     const Secret* secret = credentials_.find(owner, ask.fields[ask::keyId], sealed);
     if (secret == nullptr) {
@@ -171,7 +172,7 @@ void AskDesk::start(Ask& ask)
     request.username = ask.fields[ask::username];
     request.password = secret->copy();
     request.timeout =
-        std::clamp(until(ask.header->deadline), milliseconds(1), milliseconds(settings::requestTimeoutMs));
+        std::clamp(until(ask.question.deadline), milliseconds(1), milliseconds(settings::requestTimeoutMs));
     ask.started = true;
     inFlight_++;
     engine_.start(std::move(request));
@@ -186,7 +187,7 @@ bool AskDesk::take(Reply& reply)
     inFlight_--;
     ask.reply = std::move(reply);
     blankSecrets(ask.reply.body);
-    Verdict const verdict = verdictOf(ask.reply, ask.header->deadline);
+    Verdict const verdict = verdictOf(ask.reply, ask.question.deadline);
     if (verdict == Verdict::answered && ask.reply.status >= 400) {
         Refusal const refusal = explain(ask.reply);
         ask.compose(verdict, refusal.code, refusal.message);
@@ -204,7 +205,7 @@ void AskDesk::note(AuditTrail& audit, Ask& ask)
 {
     AuditRow row;
     row.at = GetCurrentTimestamp();
-    row.user = ask.header->userId;
+    row.user = ask.question.userId;
     row.actor = ask.fields[ask::actor];
     row.action = ask.fields[ask::action];
     row.object = ask.fields[ask::object];
@@ -236,6 +237,10 @@ void AskDesk::answer(AuditTrail& audit)
 void AskDesk::push()
 {
     std::erase_if(finished_, [this](Ask* ask) {
+        if (ask->canceled()) {
+            asks_.erase(ask->id);
+            return true;
+        }
         shm_mq_result const result =
             pg::guarded([&] { return pg::sendNowait(ask->queue, ask->answer.size(), ask->answer.data()); });
         if (result == SHM_MQ_WOULD_BLOCK)

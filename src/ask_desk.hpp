@@ -31,7 +31,7 @@ private:
     struct Ask;
     using Asks = std::unordered_map<std::uint64_t, std::unique_ptr<Ask>>;
 
-    void attach(dsm_handle handle);
+    void attach(shared::AskSlot& slot);
     void startWaiting();
     void start(Ask& ask);
     void fail(Ask& ask, int verdict, std::string message);

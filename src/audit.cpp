@@ -74,10 +74,11 @@ bool AuditTrail::write()
         return true;
     try {
         pg::Transaction transaction("pg_twilio: writing the audit log");
-        if (transaction.lockExtension()) {
-            transaction.commitLazily();
-            pg::guarded([&] { record(rows_); });
-        }
+        if (transaction.lockExtension())
+            pg::guarded([&] {
+                pg::commitLazily();
+                record(rows_);
+            });
         transaction.commit();
         rows_.clear();
         return true;

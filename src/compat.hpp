@@ -39,6 +39,16 @@ inline WaitEventSet* createWaitEventSet(int events)
 #endif
 }
 
+// MaxBackends, which 14 computes only after the libraries are loaded.
+inline int mostBackends()
+{
+#if PG_VERSION_NUM >= 150000
+    return MaxBackends;
+#else
+    return MaxConnections + autovacuum_max_workers + 1 + max_worker_processes + max_wal_senders;
+#endif
+}
+
 // The name that pg_stat_activity shows while a process of ours waits.
 inline std::uint32_t waitEvent([[maybe_unused]] const char* name)
 {

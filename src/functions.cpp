@@ -8,6 +8,7 @@
 #include "settings.hpp"
 #include "shared.hpp"
 #include "stash.hpp"
+#include "verification.hpp"
 
 namespace twilio {
 
@@ -278,6 +279,32 @@ Datum pg_twilio_add_key(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
     return pg::entry([]() -> Datum { return pg::toDatum(secrets::addKeyToFile()); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_permit_verification);
+Datum pg_twilio_permit_verification(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        pg::guarded([&] { verification::permit(*PG_GETARG_UUID_P(0)); });
+        PG_RETURN_VOID();
+    });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_take_verification_permit);
+Datum pg_twilio_take_verification_permit(PG_FUNCTION_ARGS)
+{
+    return pg::entry(
+        [&]() -> Datum { return BoolGetDatum(verification::takePermit(*PG_GETARG_UUID_P(0), PG_GETARG_BOOL(1))); });
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_end_verification);
+Datum pg_twilio_end_verification(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return pg::entry([]() -> Datum {
+        verification::end();
+        PG_RETURN_VOID();
+    });
 }
 
 PG_FUNCTION_INFO_V1(pg_twilio_ask);

@@ -17,6 +17,11 @@ void setForTransaction(const char* name, const char* value)
 
 volatile sig_atomic_t Transaction::isOpen_ = 0;
 
+void commitLazily()
+{
+    setForTransaction("synchronous_commit", "off");
+}
+
 Transaction::Transaction(const char* activity)
 {
     isOpen_ = 1;
@@ -46,11 +51,6 @@ bool Transaction::lockExtension()
         }
         return OidIsValid(extension);
     });
-}
-
-void Transaction::commitLazily()
-{
-    guarded([] { setForTransaction("synchronous_commit", "off"); });
 }
 
 void Transaction::commitDurably()

@@ -179,6 +179,10 @@ private:
     MemoryContext previous_;
 };
 
+// The commit of the current transaction does not wait for the disk. For what may
+// be lost in a crash. Inside guarded(), or where an error may be raised.
+void commitLazily();
+
 // One transaction of a background worker with a snapshot and SPI; aborted
 // unless commit() was reached. Never open while a request is in flight.
 class Transaction {
@@ -188,8 +192,6 @@ public:
 
     // Keeps DROP EXTENSION away until the end; false when the extension is gone.
     bool lockExtension();
-    // The commit does not wait for the disk. For what may be lost in a crash.
-    void commitLazily();
     // The commit waits for the disk and for synchronous standbys, however little
     // synchronous_commit asks for. For what must be known before a byte leaves.
     void commitDurably();

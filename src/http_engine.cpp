@@ -16,6 +16,7 @@
 #include <curl/curl.h>
 #include <sys/resource.h>
 
+#include "ca_file.hpp"
 #include "clock.hpp"
 #include "http_transfer.hpp"
 #include "signals_blocked.hpp"
@@ -77,6 +78,7 @@ private:
     static int onSocket(CURL*, curl_socket_t socket, int what, void* self, void* known) noexcept;
     static int onTimer(CURLM*, long timeout, void* self) noexcept;
 
+    void adopt(Options&& options);
     void retireConnections();
     bool areConnectionsWornOut() const;
     Owned takeIdle();
@@ -88,9 +90,11 @@ private:
     bool isTimerDue() const { return deadline_ && *deadline_ <= Clock::now(); }
 
     SocketWatch sockets_;
-    Options options_;
-    std::uint64_t generation_ = 1;
-    bool speaksHttp2_ = true; // until an answer shows otherwise
+    Options given_;
+    Options options_; // as given, but for the name of the certificates
+    CaFile certificates_;
+    std::uint64_t generation_ = 0; // of the options
+    bool speaksHttp2_ = true;      // until an answer shows otherwise
     std::optional<TimePoint> deadline_;
     std::deque<Reply> finished_;
     std::unique_ptr<CURLM, MultiCleanup> multi_;
@@ -102,10 +106,11 @@ private:
     std::unordered_map<std::uint64_t, Owned> inFlight_;
 };
 
-HttpEngine::Impl::Impl(Options options) : options_(std::move(options)), multi_(curl_multi_init())
+HttpEngine::Impl::Impl(Options options) : multi_(curl_multi_init())
 {
     if (multi_ == nullptr)
         throw std::bad_alloc();
+    adopt(std::move(options));
     CURLM* const multi = multi_.get();
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, onSocket);
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
@@ -147,13 +152,21 @@ HttpEngine::Impl::~Impl()
     multi_.reset();
 }
 
+void HttpEngine::Impl::adopt(Options&& options)
+{
+    generation_++;
+    given_ = options;
+    options_ = std::move(options);
+    certificates_ = CaFile(given_.caFile);
+    options_.caFile = certificates_.alias(generation_);
+}
+
 void HttpEngine::Impl::configure(Options options)
 {
-    if (options == options_)
+    if (options == given_ && !certificates_.hasChanged())
         return;
     const FreedMemoryOverwritten overwritten;
-    options_ = std::move(options);
-    generation_++;
+    adopt(std::move(options));
     speaksHttp2_ = true;
     retireConnections();
 }

@@ -58,7 +58,8 @@ public:
     HttpEngine(const HttpEngine&) = delete;
     HttpEngine& operator=(const HttpEngine&) = delete;
 
-    // Holds for requests started from now on, over new connections. Those in flight end as they began.
+    // Holds for requests started from now on, over new connections. Those in flight end as they began. A caFile that
+    // was replaced is read anew, also where nothing else is new.
     void configure(Options options);
 
     // Never fails by itself: what cannot even start comes back as a reply (unreachable).

@@ -48,13 +48,6 @@ const char* orNull(const std::string& text)
     return text.empty() ? nullptr : text.c_str();
 }
 
-const char* certificates(const Options& options)
-{
-    if (!options.caFile.empty())
-        return options.caFile.c_str();
-    return curl_version_info(CURLVERSION_NOW)->cainfo;
-}
-
 bool usesOpenSsl()
 {
     const char* library = curl_version_info(CURLVERSION_NOW)->ssl_version;
@@ -151,7 +144,7 @@ void Transfer::configure(const Options& options, std::uint64_t generation, Socke
     set(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     // A CAPATH turns off curl's cache of parsed certificates, and Debian builds one in: 26 ms of CPU per connection.
-    set(easy, CURLOPT_CAINFO, certificates(options));
+    set(easy, CURLOPT_CAINFO, orNull(options.caFile));
     set(easy, CURLOPT_CAPATH, static_cast<const char*>(nullptr));
     set(easy, CURLOPT_CA_CACHE_TIMEOUT, caCacheSeconds);
     if (usesOpenSsl())

@@ -9,6 +9,16 @@ namespace {
 
 shmem_startup_hook_type previousStartup = nullptr;
 
+Size size()
+{
+    return add_size(MAXALIGN(sizeof(State)), mul_size(pg::mostBackends(), sizeof(AskSlot)));
+}
+
+AskSlot* slots()
+{
+    return reinterpret_cast<AskSlot*>(reinterpret_cast<char*>(state) + MAXALIGN(sizeof(State)));
+}
+
 void create()
 {
     if (previousStartup != nullptr)
@@ -16,9 +26,9 @@ void create()
 
     bool found = false;
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    state = static_cast<State*>(ShmemInitStruct("pg_twilio", sizeof(State), &found));
+    state = static_cast<State*>(ShmemInitStruct("pg_twilio", size(), &found));
     if (!found) {
-        std::memset(static_cast<void*>(state), 0, sizeof(State));
+        std::memset(static_cast<void*>(state), 0, size());
         new (state) State{};
         state->lock = &GetNamedLWLockTranche("pg_twilio")->lock;
     }
@@ -57,7 +67,7 @@ void pokeLauncher(Oid database)
 void request()
 {
     pg::onShmemRequest([] {
-        RequestAddinShmemSpace(MAXALIGN(sizeof(State)));
+        RequestAddinShmemSpace(size());
         RequestNamedLWLockTranche("pg_twilio", 1);
     });
     previousStartup = shmem_startup_hook;
@@ -189,6 +199,9 @@ void leave(Worker& worker, WorkerState finally)
     if (worker.pid != MyProcPid)
         return;
     empty(worker, finally);
+    for (int i = 0; i < pg::mostBackends(); i++)
+        if (slots()[i].taken && slots()[i].worker == &worker)
+            SetLatch(&ProcGlobal->allProcs[i].procLatch);
     wakeLauncher();
 }
 
@@ -201,12 +214,46 @@ void noteError(Worker& worker, std::string_view text)
     worker.lastErrorAt = GetCurrentTimestamp();
 }
 
-std::optional<dsm_handle> takeAsk(Worker& worker)
+AskSlot* takeAsk(Worker& worker)
 {
     Locked lock;
     if (worker.askHead == worker.askTail)
-        return std::nullopt;
-    return worker.asks[worker.askTail++ % askRingSize];
+        return nullptr;
+    return &slots()[worker.asks[worker.askTail++ % askRingSize]];
+}
+
+AskSlot& ownSlot()
+{
+    return slots()[MyProc - ProcGlobal->allProcs];
+}
+
+bool isTaken(const AskSlot& slot)
+{
+    return slot.taken.load(std::memory_order_acquire) && slot.worker->generation == slot.generation;
+}
+
+bool submit(Worker& worker, AskSlot& slot)
+{
+    if (worker.askHead - worker.askTail == askRingSize)
+        return false;
+    slot.canceled = false;
+    slot.worker = &worker;
+    slot.generation = worker.generation;
+    slot.taken = true;
+    worker.asks[worker.askHead++ % askRingSize] = static_cast<int>(&slot - slots());
+    SetLatch(worker.latch);
+    return true;
+}
+
+void cancel(AskSlot& slot)
+{
+    slot.canceled.store(true, std::memory_order_release);
+    Locked lock(LW_SHARED);
+    if (!isTaken(slot))
+        return;
+    slot.worker->cancellations++;
+    if (Latch* latch = slot.worker->latch; latch != nullptr)
+        SetLatch(latch);
 }
 
 } // namespace twilio::shared

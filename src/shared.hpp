@@ -13,6 +13,7 @@ namespace twilio::shared {
 
 inline constexpr int maxDatabases = 64;
 inline constexpr int askRingSize = 512;
+inline constexpr Size askSize = 24 * 1024;
 inline constexpr int maxBars = 32;
 inline constexpr int maxPokes = 32;
 
@@ -38,7 +39,7 @@ struct Worker {
     std::uint64_t generation; // grows with every change of process; an ask belongs to one
     TimestampTz startedAt;
     std::uint32_t askHead, askTail;
-    dsm_handle asks[askRingSize];
+    int asks[askRingSize]; // numbers of slots
     char note[160];
     char lastError[256];
     TimestampTz lastErrorAt;
@@ -47,6 +48,16 @@ struct Worker {
     std::atomic<std::uint32_t> cancellations;
     std::atomic<std::uint64_t> audited; // the last batch of asks whose audit rows are visible
     Counters counters;
+};
+
+// Where a backend leaves its ask and the worker the answer, in the form of
+// ask.hpp. Each backend has one of its own, so none is looked for or left over.
+struct AskSlot {
+    std::atomic<bool> taken;    // the worker may read and write it: the backend must not begin another ask
+    std::atomic<bool> canceled; // the backend no longer waits
+    Worker* worker;             // whose it is while it is taken, in this generation
+    std::uint64_t generation;
+    alignas(MAXIMUM_ALIGNOF) char ask[askSize];
 };
 
 // A database that a DROP, RENAME or copy needs for itself.
@@ -100,6 +111,12 @@ Worker* attach(int index, std::uint64_t generation);
 bool isMine(const Worker& worker); // the slot has not been given away
 void leave(Worker& worker, WorkerState finally);
 void noteError(Worker& worker, std::string_view text);
-std::optional<dsm_handle> takeAsk(Worker& worker);
+AskSlot* takeAsk(Worker& worker); // the next of the ring, or null
+
+// For a backend that asks.
+AskSlot& ownSlot();
+bool isTaken(const AskSlot& slot);          // by a worker that is still there
+bool submit(Worker& worker, AskSlot& slot); // false: the ring is full. The caller holds the lock
+void cancel(AskSlot& slot);
 
 } // namespace twilio::shared

@@ -91,7 +91,19 @@ TABLE verdict;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a', false, NULL, NULL, NULL,
     twilio_private.refusal(401, 20003, 'Authenticate'), now());
 TABLE verdict;
-SELECT count(*) AS permits FROM twilio_private.verification_permit;
+
+-- the permit to write these columns ends with the row that is not there, with the savepoint, and with the transaction
+SELECT twilio_private.record_verification('00000000-0000-0000-0000-0000000000ff', true, 'Name', 'active', 'Full', NULL, now());
+UPDATE twilio_settings SET is_verified = true;
+BEGIN;
+SAVEPOINT before;
+SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
+ROLLBACK TO before;
+UPDATE twilio_settings SET is_verified = true;
+COMMIT;
+SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
+UPDATE twilio_settings SET is_verified = true;
+TABLE verdict;
 DROP VIEW verdict;
 DROP FUNCTION pretend_verified();
 

@@ -135,6 +135,34 @@ my $at_once = as_user($node, 30, sprintf(
 is($at_once->{out}, 't', 'insert and verify work in one transaction');
 is(settings(30, 'is_verified'), 't', '... and both are kept');
 
+# What only confirms the last verification can be had again at any time, so its commit does not wait for the disk. What
+# else the transaction did must not suffer by that.
+$node->safe_psql('postgres', 'CREATE TABLE written (n int); ALTER SYSTEM SET wal_writer_delay = \'10s\'');
+$node->reload;
+sub on_disk
+{
+	my ($before, $after) = @_;
+	my $out = $node->safe_psql('postgres', "SET twilio.user_id = '" . user_id(1) . "';\n" . <<"END");
+BEGIN;
+$before;
+SELECT FROM twilio_verify();
+$after;
+SELECT pg_current_wal_insert_lsn() AS own \\gset
+COMMIT;
+SELECT pg_current_wal_flush_lsn() >= :'own';
+END
+	return (split /\n/, $out)[-1];
+}
+my $write = 'INSERT INTO written VALUES (1)';
+wait_until { on_disk('', '') eq 'f' } 30, 'a verification that confirms the last one does not wait for the disk';
+is(on_disk($write, ''), 't', '... it does where the transaction wrote something before');
+is(on_disk('', $write), 't', '... or after it');
+is(on_disk('', "SAVEPOINT a; $write; RELEASE a"), 't', '... or in a subtransaction');
+is(on_disk('DO \'BEGIN PERFORM twilio_verify(); END\'', ''), 't', '... or verified twice');
+$node->safe_psql('postgres', "SELECT twilio_private.record_verification('" . user_id(1) . "', true, 'Another', 'active', 'Full', NULL, now())");
+is(on_disk('', ''), 't', '... or where it found something new');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET wal_writer_delay');
+
 my $sent = $standin->stats->{requests};
 is(as_user($node, 1, 'BEGIN READ ONLY; SELECT * FROM twilio_verify()')->{state}, '25006', 'a read-only transaction is refused with 25006');
 is(as_user($node, 1, 'BEGIN READ ONLY; SELECT * FROM twilio_phone_numbers()')->{state}, '25006', '... for the list of numbers too');

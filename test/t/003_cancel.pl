@@ -45,6 +45,9 @@ my $seconds = seconds_taken { $session->run($ask) };
 like($session->error, qr/57014/, 'statement_timeout ends a question');
 cmp_ok($seconds, '<', 1.5, '... in time');
 is($session->run('SET statement_timeout = 0; SELECT 1'), '1', '... and leaves the session usable');
+$standin->calm;
+is($session->run($ask), 't', '... whose next question is answered');
+$standin->behave('hang');
 
 my $asked = $standin->stats->{requests};
 $session->send($ask);

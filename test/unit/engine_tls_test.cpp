@@ -1,6 +1,8 @@
 // Who is on the other end is checked always.
 #include "engine_fixture.hpp"
 
+#include <filesystem>
+
 using namespace std::chrono_literals;
 using namespace twilio;
 using namespace twilio::test;
@@ -75,6 +77,28 @@ TEST_F(EngineTest, doesNotReuseAConnectionThatAnotherAuthorityVouchedFor)
     engine.configure(options());
     EXPECT_EQ(ask(engine, post(3)).status, 201);
     EXPECT_EQ(server.received().size(), 2u);
+}
+
+TEST_F(EngineTest, readsAReplacedCaFileAnew)
+{
+    auto& server = serve(created);
+    const Authority other("another authority");
+    const std::string right = authority_.file() + ".right";
+    std::filesystem::copy_file(authority_.file(), right);
+    HttpEngine engine(options());
+    ASSERT_EQ(ask(engine, post(1)).status, 201);
+
+    std::filesystem::copy_file(other.file(), authority_.file(), std::filesystem::copy_options::overwrite_existing);
+    engine.configure(options());
+    EXPECT_EQ(ask(engine, post(2)).transport, Transport::unreachable);
+    EXPECT_EQ(server.received().size(), 1u);
+
+    std::filesystem::rename(right, authority_.file());
+    engine.configure(options());
+    EXPECT_EQ(ask(engine, post(3)).status, 201);
+    engine.configure(options());
+    EXPECT_EQ(ask(engine, post(4)).status, 201);
+    EXPECT_EQ(server.connections(), 3) << "what was not replaced keeps its connections";
 }
 
 TEST_F(EngineTest, goesToTheNewPlaceAfterAChange)
