@@ -69,6 +69,7 @@ CREATE TYPE twilio_private.order_result AS (
     will_retry_at timestamptz);
 COMMENT ON TYPE twilio_private.order_result IS
     'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned.';
+REVOKE ALL ON TYPE twilio_private.order_result FROM PUBLIC;
 
 -- Hands results to the functions of their kinds.
 CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void
