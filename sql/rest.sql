@@ -120,3 +120,15 @@ COMMENT ON FUNCTION @extschema@.twilio_delete_settings() IS
 Without settings it fails with PT404, Settings not found.';
 REVOKE ALL ON FUNCTION @extschema@.twilio_delete_settings() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_delete_settings() TO twilio_user;
+
+-- One value and not rows: of rows PostgREST gives out no more than its db-max-rows.
+CREATE FUNCTION @extschema@.twilio_get_phone_numbers() RETURNS json
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(json_agg(n), '[]') FROM @extschema@.twilio_phone_numbers() n
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_get_phone_numbers() IS
+    'What twilio_phone_numbers() lists as one JSON array, however long: GET /api/twilio-settings/phone-numbers.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_get_phone_numbers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_get_phone_numbers() TO twilio_user;
