@@ -75,10 +75,14 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    given @extschema@.twilio_settings := @extschema@.twilio_get_settings();
-    owner CONSTANT uuid := given.user_id;
-    columns CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
+    owner CONSTANT uuid := @extschema@.twilio_current_user_id();
+    given @extschema@.twilio_settings;
+    columns text[];
 BEGIN
+    -- What another call is changing is read when it is done.
+    PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
+    given := @extschema@.twilio_get_settings();
+    columns := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
     given := jsonb_populate_record(given, $1);
     IF $1 - columns <> '{}' THEN
         RAISE EXCEPTION 'unknown setting'
