@@ -136,3 +136,16 @@ COMMENT ON FUNCTION @extschema@.twilio_get_phone_numbers() IS
     'What twilio_phone_numbers() lists as one JSON array, however long: GET /api/twilio-settings/phone-numbers.';
 REVOKE ALL ON FUNCTION @extschema@.twilio_get_phone_numbers() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_get_phone_numbers() TO twilio_user;
+
+-- PostgREST embeds what a foreign key leads to, or a function like this one: events have no foreign key (messages.sql).
+CREATE FUNCTION @extschema@.twilio_message_events(message @extschema@.twilio_messages)
+RETURNS SETOF @extschema@.twilio_message_events
+LANGUAGE sql STABLE ROWS 6
+BEGIN ATOMIC
+    SELECT e.* FROM @extschema@.twilio_message_events e
+    WHERE e.user_id = message.user_id AND e.message_id = message.id ORDER BY e.id;
+END;
+COMMENT ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) IS
+    'The events of a message, in their order: GET /api/twilio_messages?select=*,twilio_message_events(*).';
+REVOKE ALL ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) TO twilio_user;

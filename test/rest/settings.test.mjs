@@ -330,6 +330,10 @@ test("the same through supabase's client on PostgREST's own interface", async ()
     await ok(client.from('twilio_settings').select('account_sid,twilio_numbers(phone_number,is_default)')),
     [{ account_sid: tenant.sid, twilio_numbers: [{ phone_number: tenant.number, is_default: false }] }],
   );
+  await ok(client.rpc('twilio_send_sms', { to_number: '+15558675310', body: 'Hello' }));
+  const [sent] = await ok(client.from('twilio_messages').select('body,twilio_message_events(status,source)'));
+  assert.equal(sent.body, 'Hello');
+  assert.deepEqual(sent.twilio_message_events[0], { status: 'pending', source: 'local' });
   assert.deepEqual(
     await ok(
       client.from('twilio_settings').update({ sms_enabled: false }).eq('user_id', tenant.user).select('sms_enabled'),
