@@ -64,7 +64,7 @@ BEGIN
     IF user_id IS NULL THEN
         RAISE EXCEPTION 'no Twilio user is known'
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = 'twilio_current_user_id() is null.',
+                  DETAIL = 'Nothing says on whose behalf this is: twilio_current_user_id() is null.',
                   HINT = twilio_private.identity_hint();
     END IF;
     RETURN user_id;

@@ -66,6 +66,7 @@ CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_s
 
 CREATE TYPE twilio_private.order_request AS (order_id bigint, method text, host text, path text, form text);
 COMMENT ON TYPE twilio_private.order_request IS 'What to send for an order.';
+REVOKE ALL ON TYPE twilio_private.order_request FROM PUBLIC;
 
 CREATE TYPE twilio_private.order_result AS (
     order_id bigint, user_id uuid, ref uuid, subject text, outcome text, http_status integer, error_code integer,
@@ -73,6 +74,7 @@ CREATE TYPE twilio_private.order_result AS (
     will_retry_at timestamptz);
 COMMENT ON TYPE twilio_private.order_result IS
     'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended.';
+REVOKE ALL ON TYPE twilio_private.order_result FROM PUBLIC;
 
 -- Hands results to the functions of their kinds.
 CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void

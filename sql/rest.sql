@@ -75,10 +75,14 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    given @extschema@.twilio_settings := @extschema@.twilio_get_settings();
-    owner CONSTANT uuid := given.user_id;
-    columns CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
+    owner CONSTANT uuid := @extschema@.twilio_current_user_id();
+    given @extschema@.twilio_settings;
+    columns text[];
 BEGIN
+    -- What another call is changing is read when it is done.
+    PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
+    given := @extschema@.twilio_get_settings();
+    columns := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
     given := jsonb_populate_record(given, $1);
     IF $1 - columns <> '{}' THEN
         RAISE EXCEPTION 'unknown setting'
@@ -120,3 +124,28 @@ COMMENT ON FUNCTION @extschema@.twilio_delete_settings() IS
 Without settings it fails with PT404, Settings not found.';
 REVOKE ALL ON FUNCTION @extschema@.twilio_delete_settings() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_delete_settings() TO twilio_user;
+
+-- One value and not rows: of rows PostgREST gives out no more than its db-max-rows.
+CREATE FUNCTION @extschema@.twilio_get_phone_numbers() RETURNS json
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(json_agg(n), '[]') FROM @extschema@.twilio_phone_numbers() n
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_get_phone_numbers() IS
+    'What twilio_phone_numbers() lists as one JSON array, however long: GET /api/twilio-settings/phone-numbers.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_get_phone_numbers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_get_phone_numbers() TO twilio_user;
+
+-- PostgREST embeds what a foreign key leads to, or a function like this one: events have no foreign key (messages.sql).
+CREATE FUNCTION @extschema@.twilio_message_events(message @extschema@.twilio_messages)
+RETURNS SETOF @extschema@.twilio_message_events
+LANGUAGE sql STABLE ROWS 6
+BEGIN ATOMIC
+    SELECT e.* FROM @extschema@.twilio_message_events e
+    WHERE e.user_id = message.user_id AND e.message_id = message.id ORDER BY e.id;
+END;
+COMMENT ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) IS
+    'The events of a message, in their order: GET /api/twilio_messages?select=*,twilio_message_events(*).';
+REVOKE ALL ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_message_events(@extschema@.twilio_messages) TO twilio_user;

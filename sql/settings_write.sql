@@ -45,6 +45,11 @@ BEGIN
                   DETAIL = 'user_id is not the current user''s. An administrator may change rate_limit_per_second and max_in_flight only.',
                   HINT = 'Leave user_id out: it is filled in.';
     END IF;
+    IF TG_OP = 'INSERT' AND NOT administrator THEN
+        -- A partial upsert leaves out what is stored.
+        NEW.rate_limit_per_second := coalesce(NEW.rate_limit_per_second, present.rate_limit_per_second);
+        NEW.max_in_flight := coalesce(NEW.max_in_flight, present.max_in_flight);
+    END IF;
     IF NOT administrator AND (NEW.rate_limit_per_second IS DISTINCT FROM present.rate_limit_per_second
                               OR NEW.max_in_flight IS DISTINCT FROM present.max_in_flight) THEN
         RAISE EXCEPTION 'only an administrator sets limits'
@@ -164,7 +169,7 @@ BEGIN
     END IF;
 
     -- A partial upsert leaves out what is stored; NOT NULL is checked before the conflict is seen.
-    SELECT s.account_sid, s.auth_token, s.api_key_secret INTO stored
+    SELECT s.account_sid, s.auth_token, s.api_key_sid, s.api_key_secret INTO stored
     FROM @extschema@.twilio_settings s WHERE s.user_id = NEW.user_id;
     NEW.account_sid := twilio_private.valid('account_sid', coalesce(NEW.account_sid, stored.account_sid, ''));
     NEW.auth_token := coalesce(NEW.auth_token, stored.auth_token);
@@ -172,6 +177,9 @@ BEGIN
     NEW.messaging_service_sid := twilio_private.valid('messaging_service_sid', nullif(NEW.messaging_service_sid, ''));
     NEW.api_key_sid := twilio_private.valid('api_key_sid', nullif(NEW.api_key_sid, ''));
     NEW.api_key_secret := coalesce(nullif(NEW.api_key_secret, ''), stored.api_key_secret);
+    IF NEW.api_key_sid IS NULL AND NEW.api_key_secret <> twilio_private.mask() THEN
+        NEW.api_key_sid := stored.api_key_sid;
+    END IF;
 
     IF NEW.auth_token IS NULL OR (NEW.auth_token = twilio_private.mask() AND NOT restoring
                                   AND NOT twilio_private.has_credential(NEW.user_id, 'auth_token')) THEN

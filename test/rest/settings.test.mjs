@@ -254,7 +254,8 @@ test('an unreachable Twilio is 502 and changes nothing', async () => {
 });
 
 test('phone numbers are listed with what they can do, all pages of them', async () => {
-  const numbers = [...Array(120).keys()].map((n) => ({
+  // More than PostgREST gives out of a list of rows.
+  const numbers = [...Array(1001).keys()].map((n) => ({
     phone_number: `+1500600${String(n).padStart(4, '0')}`,
     friendly_name: `Desk ${n}`,
     capabilities: { mms: n % 2 === 0 },
@@ -262,11 +263,12 @@ test('phone numbers are listed with what they can do, all pages of them', async 
   const tenant = await stack.configuredTenant({ account: { numbers } });
   const { status, json } = await call(tenant, 'GET', undefined, `${PATH}phone-numbers`);
   assert.equal(status, 200);
-  assert.equal(json.length, 120);
+  assert.equal(json.length, 1001);
   const { phone_number, friendly_name, sms, mms, voice, sid } = json[1];
   assert.deepEqual([phone_number, friendly_name, sms, mms, voice], ['+15006000001', 'Desk 1', true, false, true]);
   assert.match(sid, /^PN[0-9a-f]{32}$/);
-  assert.equal((await call(tenant, 'GET', undefined, '/api/twilio_numbers?select=sid')).json.length, 120);
+  assert.equal((await call(tenant, 'GET', undefined, '/api/twilio_numbers?select=sid&limit=2')).json.length, 2);
+  assert.deepEqual(await stack.sql(`SELECT count(*) FROM twilio_numbers WHERE user_id = '${tenant.user}'`), [['1001']]);
 });
 
 test('the slash at the end may be left out, and a query is ignored', async () => {
@@ -328,6 +330,10 @@ test("the same through supabase's client on PostgREST's own interface", async ()
     await ok(client.from('twilio_settings').select('account_sid,twilio_numbers(phone_number,is_default)')),
     [{ account_sid: tenant.sid, twilio_numbers: [{ phone_number: tenant.number, is_default: false }] }],
   );
+  await ok(client.rpc('twilio_send_sms', { to_number: '+15558675310', body: 'Hello' }));
+  const [sent] = await ok(client.from('twilio_messages').select('body,twilio_message_events(status,source)'));
+  assert.equal(sent.body, 'Hello');
+  assert.deepEqual(sent.twilio_message_events[0], { status: 'pending', source: 'local' });
   assert.deepEqual(
     await ok(
       client.from('twilio_settings').update({ sms_enabled: false }).eq('user_id', tenant.user).select('sms_enabled'),

@@ -97,7 +97,11 @@ SELECT attempt('UPDATE twilio_settings SET rate_limit_per_second = 5, sms_enable
 -- also by an upsert of the whole object
 SELECT attempt('INSERT INTO twilio_settings SELECT * FROM twilio_settings
     ON CONFLICT (user_id) DO UPDATE SET sms_enabled = false, rate_limit_per_second = excluded.rate_limit_per_second');
-SELECT sms_enabled, rate_limit_per_second, max_in_flight FROM twilio_settings;
+-- and by one that leaves them out
+SELECT attempt($$INSERT INTO twilio_settings (phone_number) VALUES ('+15005550007')
+    ON CONFLICT (user_id) DO UPDATE SET phone_number = excluded.phone_number, max_in_flight = excluded.max_in_flight$$);
+SELECT attempt($$INSERT INTO twilio_settings (max_in_flight) VALUES (3) ON CONFLICT (user_id) DO UPDATE SET max_in_flight = excluded.max_in_flight$$);
+SELECT phone_number, sms_enabled, rate_limit_per_second, max_in_flight FROM twilio_settings;
 
 -- each change left a trace, by name and never by value
 DELETE FROM twilio_settings;

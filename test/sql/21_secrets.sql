@@ -42,6 +42,9 @@ ON CONFLICT (user_id) DO UPDATE SET account_sid = excluded.account_sid;
 INSERT INTO twilio_settings (api_key_sid) VALUES ('SK' || repeat('2', 32))
 ON CONFLICT (user_id) DO UPDATE SET api_key_sid = excluded.api_key_sid RETURNING api_key_sid, api_key_secret;
 SELECT * FROM secrets();
+INSERT INTO twilio_settings (api_key_secret) VALUES (repeat('r', 32))
+ON CONFLICT (user_id) DO UPDATE SET api_key_secret = excluded.api_key_secret RETURNING api_key_sid, api_key_secret;
+SELECT * FROM secrets();
 
 -- an API key is a pair
 SELECT attempt('UPDATE twilio_settings SET api_key_secret = NULL');

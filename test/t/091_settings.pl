@@ -65,7 +65,7 @@ for my $case (
 	[ webhook_url => 'crm.example.com/twilio/webhook', 'ftp://crm.example.com/', 'https://', 'https:///twilio/webhook',
 		'https://crm.example.com/?a=1', 'https://crm.example.com/a b' ],
 	[ connect_to => 'localhost', 'localhost:', ':443', 'localhost:0', 'localhost:65536', 'https://localhost:443' ],
-	[ proxy => 'http://a b:80', "http://a\n" ],
+	[ proxy => 'http://a b:80', "http://a\tb" ],
 	[ edge => 'Dublin', 'a.b' ],
 	[ region => 'ie1/', 'a' x 33 ],
 	[ identity => 'claim', '' ],
