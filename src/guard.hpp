@@ -179,6 +179,9 @@ private:
     MemoryContext previous_;
 };
 
+// The commit of the current transaction does not wait for the disk. For what may be lost in a crash. Inside guarded().
+void commitLazily();
+
 // One transaction of a background worker with a snapshot and SPI; aborted
 // unless commit() was reached. Never open while a request is in flight.
 class Transaction {
@@ -188,7 +191,6 @@ public:
 
     // Keeps DROP EXTENSION away until the end; false when the extension is gone.
     bool lockExtension();
-    // The commit does not wait for the disk. For what may be lost in a crash.
     void commitLazily();
     void commit();
     Transaction(const Transaction&) = delete;
@@ -204,10 +206,10 @@ void logError(const Error& error, const char* doing);
 // The row that a function with OUT parameters returns. Inside guarded().
 Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls);
 
-// Prepares fcinfo for a set of rows in a tuplestore. Inside guarded().
-void beginMaterialized(FunctionCallInfo fcinfo);
-
+std::string_view viewOf(varlena* value); // as long as the value lives
 std::string toString(text* value);
 Datum toDatum(std::string_view value);
+Datum toDatum(const pg_uuid_t& uuid);
+std::optional<pg_uuid_t> parseUuid(const std::string& text); // nothing where it is none
 
 } // namespace twilio::pg
