@@ -215,21 +215,30 @@ LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_wake_worker';
 COMMENT ON FUNCTION twilio_private.wake_worker() IS 'The commit of this transaction wakes the worker, once.';
 REVOKE ALL ON FUNCTION twilio_private.wake_worker() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.may_commit_lazily(updated regclass, inserted regclass) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_may_commit_lazily';
+COMMENT ON FUNCTION twilio_private.may_commit_lazily(regclass, regclass) IS
+    'The commit of this transaction need not wait for the disk if all that it does, by its end, is to update rows of
+the one table and to insert rows into the other. PostgreSQL 14 cannot tell: there it waits.';
+REVOKE ALL ON FUNCTION twilio_private.may_commit_lazily(regclass, regclass) FROM PUBLIC;
+
 -- ---- texts ---------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION twilio_private.decode_form(body bytea) RETURNS TABLE ("position" integer, name text, value text)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_decode_form';
-COMMENT ON FUNCTION twilio_private.decode_form(bytea) IS
-    'The parameters of an application/x-www-form-urlencoded body, in order; bytes that are no UTF-8 become U+FFFD.';
-REVOKE ALL ON FUNCTION twilio_private.decode_form(bytea) FROM PUBLIC;
+CREATE FUNCTION twilio_private.read_webhook(
+    url text, body bytea, content_type text, method text, OUT account_sid text, OUT message_id uuid, OUT parameters jsonb)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_read_webhook';
+COMMENT ON FUNCTION twilio_private.read_webhook(text, bytea, text, text) IS
+    'What a webhook says: the account that it names, the message (m=) in its URL, and the parameters as an object.
+A name that is repeated has an array of its values; bytes that are no UTF-8 become U+FFFD.';
+REVOKE ALL ON FUNCTION twilio_private.read_webhook(text, bytea, text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.webhook_valid(
-    user_id uuid, key_ids text[], sealeds bytea[], url text, body bytea, content_type text, method text, signature text)
+    user_id uuid, key_id text, sealed bytea, url text, body bytea, content_type text, method text, signature text)
 RETURNS boolean
 LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_webhook_valid';
-COMMENT ON FUNCTION twilio_private.webhook_valid(uuid, text[], bytea[], text, bytea, text, text, text) IS
-    'Whether X-Twilio-Signature fits one of the sealed auth tokens of the user (Twilio, "Webhooks security").';
-REVOKE ALL ON FUNCTION twilio_private.webhook_valid(uuid, text[], bytea[], text, bytea, text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.webhook_valid(uuid, text, bytea, text, bytea, text, text, text) IS
+    'Whether X-Twilio-Signature fits a sealed auth token of the user (Twilio, "Webhooks security").';
+REVOKE ALL ON FUNCTION twilio_private.webhook_valid(uuid, text, bytea, text, bytea, text, text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.sms_segments(
     body text, OUT encoding text, OUT units integer, OUT segments integer, OUT utf16_units integer)

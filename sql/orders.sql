@@ -353,10 +353,11 @@ BEGIN
         RETURNING o.*
     )
     -- They end when the other side can no longer take what the network still holds: as long from now as a worker would
-    -- have waited for the answer.
+    -- have waited for the answer, or as whoever set reconcile_after is ready to wait.
     SELECT array_agg(d.kind),
            array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL, d.attempts, d.attempted_at,
-                         clock_timestamp() + current_setting('twilio.request_timeout')::interval, NULL)::twilio_private.order_result)
+                         clock_timestamp() + least(current_setting('twilio.request_timeout')::interval,
+                                                   current_setting('twilio.reconcile_after')::interval), NULL)::twilio_private.order_result)
     INTO kinds, results FROM doubtful d;
     IF kinds IS NOT NULL THEN
         PERFORM twilio_private.deliver_results(kinds, results);

@@ -29,6 +29,7 @@ CREATE TYPE twilio_private.account AS (
     api_key_secret_key_id text, api_key_secret_sealed bytea, api_key_secret_at timestamptz);
 COMMENT ON TYPE twilio_private.account IS
     'What a question to Twilio needs of a user: the SIDs, the sealed secrets and when they were stored, and the last verdict.';
+REVOKE ALL ON TYPE twilio_private.account FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.require_account(user_id uuid) RETURNS twilio_private.account
 LANGUAGE plpgsql STABLE

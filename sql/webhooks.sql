@@ -30,44 +30,9 @@ $$;
 COMMENT ON FUNCTION twilio_private.count_refusal(text) IS 'Counts a refused webhook, and logs some of them.';
 REVOKE ALL ON FUNCTION twilio_private.count_refusal(text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.json_of(body bytea) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN convert_from(body, 'UTF8')::jsonb;
-EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION twilio_private.json_of(bytea) IS 'The JSON that these bytes are, null if they are none.';
-REVOKE ALL ON FUNCTION twilio_private.json_of(bytea) FROM PUBLIC;
-
--- Names that occur once have a string, others an array of all their values in order.
-CREATE FUNCTION twilio_private.parameters(form bytea) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    decoded jsonb;
-    repeated bigint;
-BEGIN
-    SELECT jsonb_object_agg(d.name, d.value), count(*) - count(DISTINCT d.name COLLATE "C") INTO decoded, repeated
-    FROM twilio_private.decode_form(form) d;
-    IF repeated > 0 THEN
-        SELECT jsonb_object_agg(n.name, n.value) INTO decoded
-        FROM (SELECT d.name, CASE count(*) WHEN 1 THEN to_jsonb(min(d.value)) ELSE jsonb_agg(d.value ORDER BY d.position) END AS value
-              FROM twilio_private.decode_form(form) d GROUP BY d.name) n;
-    END IF;
-    RETURN coalesce(decoded, '{}');
-END
-$$;
-COMMENT ON FUNCTION twilio_private.parameters(bytea) IS 'A form as an object.';
-REVOKE ALL ON FUNCTION twilio_private.parameters(bytea) FROM PUBLIC;
-
 -- Returns the answer, or null where the webhook is refused.
 CREATE FUNCTION twilio_private.receive_webhook(
-    url text, body bytea, signature text, content_type text, method text, whole_transaction boolean) RETURNS xml
+    url text, body bytea, signature text, content_type text, method text) RETURNS xml
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan -- planning would take longer than all the rest
@@ -76,11 +41,9 @@ AS $$
 DECLARE
     nothing CONSTANT xml := '<Response/>';
     most_bytes CONSTANT int := 262144;
-    query text := split_part(url, '?', 2);
+    webhook record;
     said jsonb;
-    account text;
     owners uuid[];
-    message_id uuid;
 BEGIN
     IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192
        OR octet_length(body) > most_bytes THEN
@@ -88,45 +51,32 @@ BEGIN
         RETURN NULL;
     END IF;
     body := coalesce(body, '');
-    method := upper(coalesce(method, 'POST'));
     content_type := coalesce(content_type, '');
-    IF method = 'GET' THEN
-        said := twilio_private.parameters(convert_to(query, 'UTF8'));
-    ELSIF content_type ~* '^application/x-www-form-urlencoded' THEN
-        said := twilio_private.parameters(body);
-    ELSE
-        said := coalesce(twilio_private.json_of(body), '{}');
-    END IF;
-    account := coalesce(said ->> 'AccountSid', said ->> 'account_sid');
-    IF account IS NULL AND query <> '' THEN
-        account := twilio_private.parameters(convert_to(query, 'UTF8')) ->> 'AccountSid';
-    END IF;
+    method := upper(coalesce(method, 'POST'));
+    webhook := twilio_private.read_webhook(url, body, content_type, method);
+    said := webhook.parameters;
 
     SELECT array_agg(s.user_id ORDER BY s.created_at) INTO owners
     FROM @extschema@.twilio_settings s
     JOIN twilio_private.credential c ON c.user_id = s.user_id AND c.kind = 'auth_token'
-    WHERE lower(s.account_sid) = lower(account) AND s.is_active AND s.is_verified
-      AND twilio_private.webhook_valid(
-              s.user_id,
-              CASE WHEN c.previous_until > clock_timestamp() THEN ARRAY[c.key_id, c.previous_key_id] ELSE ARRAY[c.key_id] END,
-              CASE WHEN c.previous_until > clock_timestamp() THEN ARRAY[c.sealed, c.previous_sealed] ELSE ARRAY[c.sealed] END,
-              url, body, content_type, method, signature);
+    WHERE lower(s.account_sid) = lower(webhook.account_sid) AND s.is_active AND s.is_verified
+      AND (twilio_private.webhook_valid(s.user_id, c.key_id, c.sealed, url, body, content_type, method, signature)
+           OR (c.previous_until > clock_timestamp()
+               AND twilio_private.webhook_valid(s.user_id, c.previous_key_id, c.previous_sealed,
+                                                url, body, content_type, method, signature)));
     IF owners IS NULL THEN
         PERFORM twilio_private.count_refusal('the signature fits no verified account');
         RETURN NULL;
     END IF;
 
     IF said ? 'MessageStatus' OR (said ? 'SmsStatus' AND said ->> 'SmsStatus' NOT IN ('received', 'receiving')) THEN
-        message_id := substring(query FROM '(?:^|&)m=([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?:&|$)');
-        IF NOT twilio_private.apply_callback(owners, message_id, said) THEN
+        IF NOT twilio_private.apply_callback(owners, webhook.message_id, said) THEN
             PERFORM twilio_private.count_refusal('the message is not one of the account');
             RETURN NULL;
         END IF;
         -- A status that a crash loses is read again (reread.sql), so nobody has to wait for the disk. NOTIFY makes
         -- transactions commit one after the other, which with a flush each would be slow.
-        IF whole_transaction THEN
-            PERFORM set_config('synchronous_commit', 'off', true);
-        END IF;
+        PERFORM twilio_private.may_commit_lazily('@extschema@.twilio_messages', '@extschema@.twilio_message_events');
         RETURN nothing;
     ELSIF said ?& ARRAY['MessageSid', 'From', 'To'] THEN
         RETURN twilio_private.receive_message(owners, said);
@@ -134,9 +84,9 @@ BEGIN
     RETURN nothing; -- nothing that we know, but it is Twilio's
 END
 $$;
-COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text, boolean) IS
+COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text) IS
     'Checks a webhook''s signature and applies it; returns the TwiML to answer, null when it is refused.';
-REVOKE ALL ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text) FROM PUBLIC;
 
 -- The host is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
 CREATE FUNCTION twilio_private.signed_url(seen text) RETURNS text
@@ -169,7 +119,7 @@ DECLARE
     headers CONSTANT jsonb := nullif(current_setting('request.headers', true), '')::jsonb;
     answer xml := twilio_private.receive_webhook(
         twilio_private.signed_url(headers ->> 'x-twilio-url'), $1, headers ->> 'x-twilio-signature',
-        headers ->> 'x-original-content-type', headers ->> 'x-original-method', whole_transaction => true);
+        headers ->> 'x-original-content-type', headers ->> 'x-original-method');
 BEGIN
     IF answer IS NULL THEN
         PERFORM set_config('response.status', '403', true);
@@ -192,7 +142,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    answer xml := twilio_private.receive_webhook(url, body, signature, content_type, method, whole_transaction => false);
+    answer xml := twilio_private.receive_webhook(url, body, signature, content_type, method);
 BEGIN
     IF answer IS NULL THEN
         RAISE EXCEPTION 'webhook refused'

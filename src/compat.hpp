@@ -8,6 +8,10 @@
 
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#else
+extern "C" {
+#include "utils/pgstat_internal.h"
+}
 #endif
 
 namespace twilio::pg {
@@ -56,6 +60,30 @@ inline std::uint32_t waitEvent([[maybe_unused]] const char* name)
     return WaitEventExtensionNew(name);
 #else
     return PG_WAIT_EXTENSION;
+#endif
+}
+
+// Whether the transaction has changed nothing but rows of one table that it updated and rows of another that it
+// inserted. The counts are those of the statistics; 14 keeps them to itself.
+inline bool changesOnly([[maybe_unused]] Oid updated, [[maybe_unused]] Oid inserted)
+{
+#if PG_VERSION_NUM >= 150000
+    const PgStat_TableXactStatus* change = pgstat_get_xact_stack_level(1)->first;
+    if (change == nullptr || !pgstat_track_counts)
+        return false;
+    for (; change != nullptr; change = change->next) {
+#if PG_VERSION_NUM >= 160000
+        Oid const table = change->parent->id;
+#else
+        Oid const table = change->parent->t_id;
+#endif
+        if (change->truncdropped || change->tuples_deleted > 0 || (change->tuples_updated > 0 && table != updated) ||
+            (change->tuples_inserted > 0 && table != inserted))
+            return false;
+    }
+    return true;
+#else
+    return false;
 #endif
 }
 

@@ -32,17 +32,6 @@ Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& s
     });
 }
 
-std::optional<pg_uuid_t> parseUuid(const std::string& text)
-{
-    try {
-        return pg::guarded([&] { return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text.c_str()))); });
-    } catch (const pg::Error& error) {
-        if (error.sqlstate() != ERRCODE_INVALID_TEXT_REPRESENTATION)
-            throw;
-        return std::nullopt;
-    }
-}
-
 std::optional<std::string> claimedSubject()
 {
     const char* claims = GetConfigOption("request.jwt.claims", true, false);
@@ -60,7 +49,7 @@ std::optional<pg_uuid_t> claimedUser()
         subject = settings::userId;
     if (!subject || subject->empty())
         return std::nullopt;
-    return parseUuid(*subject);
+    return pg::parseUuid(*subject);
 }
 
 // The user id that the administrator has mapped the login role to.
@@ -191,13 +180,6 @@ pg_uuid_t uuidV7()
     return uuid;
 }
 
-Datum uuidDatum(const pg_uuid_t& uuid)
-{
-    auto* copy = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
-    *copy = uuid;
-    return UUIDPGetDatum(copy);
-}
-
 } // namespace
 
 } // namespace twilio
@@ -221,7 +203,7 @@ Datum pg_twilio_current_user_id(PG_FUNCTION_ARGS)
             settings::identity == static_cast<int>(settings::Identity::role) ? mappedUser() : claimedUser();
         if (!user)
             PG_RETURN_NULL();
-        return uuidDatum(*user);
+        return pg::toDatum(*user);
     });
 }
 
@@ -334,7 +316,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_uuid_v7);
 Datum pg_twilio_uuid_v7(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
-    return pg::entry([]() -> Datum { return uuidDatum(uuidV7()); });
+    return pg::entry([]() -> Datum { return pg::toDatum(uuidV7()); });
 }
 
 PG_FUNCTION_INFO_V1(pg_twilio_system_identifier);
@@ -370,6 +352,13 @@ Datum pg_twilio_wake_worker(PG_FUNCTION_ARGS)
 {
     (void)fcinfo;
     lifecycle::ordersQueued();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_may_commit_lazily);
+Datum pg_twilio_may_commit_lazily(PG_FUNCTION_ARGS)
+{
+    lifecycle::mayCommitLazily(PG_GETARG_OID(0), PG_GETARG_OID(1));
     PG_RETURN_VOID();
 }
 }

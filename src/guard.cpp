@@ -130,29 +130,37 @@ Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
 }
 
-void beginMaterialized(FunctionCallInfo fcinfo)
+std::string_view viewOf(varlena* value)
 {
-    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    if (result == nullptr || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a set of rows cannot be returned here")));
-    MemoryContext const previous = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-    TupleDesc descriptor = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    result->returnMode = SFRM_Materialize;
-    result->setResult = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
-    result->setDesc = descriptor;
-    MemoryContextSwitchTo(previous);
+    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
 std::string toString(text* value)
 {
-    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+    return std::string(viewOf(value));
 }
 
 Datum toDatum(std::string_view value)
 {
     return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+}
+
+Datum toDatum(const pg_uuid_t& uuid)
+{
+    auto* copy = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+    *copy = uuid;
+    return UUIDPGetDatum(copy);
+}
+
+std::optional<pg_uuid_t> parseUuid(const std::string& text)
+{
+    try {
+        return guarded([&] { return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text.c_str()))); });
+    } catch (const Error& error) {
+        if (error.sqlstate() != ERRCODE_INVALID_TEXT_REPRESENTATION)
+            throw;
+        return std::nullopt;
+    }
 }
 
 } // namespace twilio::pg

@@ -216,10 +216,10 @@ void logError(const Error& error, const char* doing);
 // The row that a function with OUT parameters returns. Inside guarded().
 Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls);
 
-// Prepares fcinfo for a set of rows in a tuplestore. Inside guarded().
-void beginMaterialized(FunctionCallInfo fcinfo);
-
+std::string_view viewOf(varlena* value); // as long as the value lives
 std::string toString(text* value);
 Datum toDatum(std::string_view value);
+Datum toDatum(const pg_uuid_t& uuid);
+std::optional<pg_uuid_t> parseUuid(const std::string& text); // nothing where it is none
 
 } // namespace twilio::pg

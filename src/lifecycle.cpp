@@ -8,6 +8,7 @@
 //   COMMIT PREPARED               the worker looks for orders
 #include "lifecycle.hpp"
 
+#include "guard.hpp"
 #include "shared.hpp"
 
 namespace twilio::lifecycle {
@@ -23,11 +24,18 @@ struct Pending {
     bool orders = false;
     bool extension = false;
     bool bars = false;
+    bool lazy = false; // where nothing else changes than these:
+    Oid updated = InvalidOid;
+    Oid inserted = InvalidOid;
 } pending;
 
 void atEndOfTransaction(XactEvent event, void*)
 {
     switch (event) {
+    case XACT_EVENT_PRE_COMMIT:
+        if (pending.lazy && pg::changesOnly(pending.updated, pending.inserted))
+            pg::commitLazily();
+        return;
     case XACT_EVENT_COMMIT:
         if (pending.orders)
             shared::wakeOrders(MyDatabaseId);
@@ -149,6 +157,13 @@ void installHooks()
 void ordersQueued()
 {
     pending.orders = true;
+}
+
+void mayCommitLazily(Oid updated, Oid inserted)
+{
+    pending.lazy = true;
+    pending.updated = updated;
+    pending.inserted = inserted;
 }
 
 } // namespace twilio::lifecycle

@@ -184,25 +184,21 @@ Secret open(const Owner& owner, std::string_view keyId, std::string_view sealed)
     return Secret(bound.view().substr(prefix.size()));
 }
 
-namespace {
-
-std::string cacheName(const Owner& owner, std::string_view keyId, std::string_view sealed)
+std::string nameOf(const Owner& owner, std::string_view keyId, std::string_view sealed)
 {
     std::string name(reinterpret_cast<const char*>(owner.user.data), UUID_LEN);
     return name.append(owner.kind).append(1, '\0').append(keyId).append(1, '\0').append(sealed);
 }
 
-} // namespace
-
 const Secret* Cache::find(const Owner& owner, std::string_view keyId, std::string_view sealed) const
 {
-    auto const found = opened_.find(cacheName(owner, keyId, sealed));
+    auto const found = opened_.find(nameOf(owner, keyId, sealed));
     return found == opened_.end() ? nullptr : &found->second;
 }
 
 const Secret& Cache::open(const Owner& owner, std::string_view keyId, std::string_view sealed)
 {
-    return opened_.insert_or_assign(cacheName(owner, keyId, sealed), secrets::open(owner, keyId, sealed)).first->second;
+    return opened_.insert_or_assign(nameOf(owner, keyId, sealed), secrets::open(owner, keyId, sealed)).first->second;
 }
 
 } // namespace twilio::secrets

@@ -26,6 +26,9 @@ struct Owner {
 Sealed seal(const Owner& owner, const Secret& secret);
 Secret open(const Owner& owner, std::string_view keyId, std::string_view sealed);
 
+// A name of a sealed value that no other one has, whoever owns it.
+std::string nameOf(const Owner& owner, std::string_view keyId, std::string_view sealed);
+
 // The ring as it stands in the file now; throws Failure naming the file.
 KeyRing keyRing();
 std::string addKeyToFile();

@@ -9,7 +9,6 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include "base64.hpp"
 
@@ -56,14 +55,28 @@ std::string canonical(const Parameters& parameters)
     return text;
 }
 
-std::string mac(std::string_view token, const std::string& text)
+using Hash = EVP_MD_CTX*;
+
+void check(bool done)
 {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    if (!done)
+        throw std::runtime_error("SHA-1 is not available");
+}
+
+struct Digest {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
     unsigned int size = 0;
-    if (HMAC(EVP_sha1(), token.data(), static_cast<int>(token.size()),
-             reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(), &size) == nullptr)
-        throw std::runtime_error("HMAC-SHA1 is not available");
-    return encodeBase64({reinterpret_cast<const char*>(digest.data()), size});
+};
+
+// The hash of what went into `begun` and of `more` behind it.
+Digest finish(Hash begun, std::string_view more)
+{
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    Digest digest;
+    check(hash != nullptr && EVP_MD_CTX_copy_ex(hash.get(), begun) == 1 &&
+          EVP_DigestUpdate(hash.get(), more.data(), more.size()) == 1 &&
+          EVP_DigestFinal_ex(hash.get(), digest.bytes.data(), &digest.size) == 1);
+    return digest;
 }
 
 bool isSame(std::string_view left, std::string_view right)
@@ -110,19 +123,51 @@ struct SplitUrl {
 
 } // namespace
 
-std::string sign(std::string_view token, std::string_view url, const Parameters& parameters)
+void SigningKey::Freed::operator()(evp_md_ctx_st* hash) const noexcept
 {
-    return mac(token, std::string(url) + canonical(parameters));
+    EVP_MD_CTX_free(hash);
 }
 
-bool validSignature(std::string_view token, std::string_view url, const Parameters& parameters,
+// RFC 2104. A whole block goes straight into the state of a hash, which keeps no copy of it.
+SigningKey::SigningKey(std::string_view token) : inner_(EVP_MD_CTX_new()), outer_(EVP_MD_CTX_new())
+{
+    std::array<unsigned char, 64> block{};
+    const auto begin = [&block](Hash hash, unsigned char pad) {
+        for (unsigned char& byte : block)
+            byte ^= pad;
+        return hash != nullptr && EVP_DigestInit_ex(hash, EVP_sha1(), nullptr) == 1 &&
+               EVP_DigestUpdate(hash, block.data(), block.size()) == 1;
+    };
+    bool done = true;
+    if (token.size() > block.size())
+        done = EVP_Digest(token.data(), token.size(), block.data(), nullptr, EVP_sha1(), nullptr) == 1;
+    else
+        std::copy(token.begin(), token.end(), block.begin());
+    done = done && begin(inner_.get(), 0x36) && begin(outer_.get(), 0x36 ^ 0x5c);
+    OPENSSL_cleanse(block.data(), block.size());
+    check(done);
+}
+
+std::string SigningKey::mac(std::string_view text) const
+{
+    const Digest inner = finish(inner_.get(), text);
+    const Digest outer = finish(outer_.get(), {reinterpret_cast<const char*>(inner.bytes.data()), inner.size});
+    return encodeBase64({reinterpret_cast<const char*>(outer.bytes.data()), outer.size});
+}
+
+std::string sign(const SigningKey& key, std::string_view url, const Parameters& parameters)
+{
+    return key.mac(std::string(url) + canonical(parameters));
+}
+
+bool validSignature(const SigningKey& key, std::string_view url, const Parameters& parameters,
                     std::string_view signature)
 {
     const SplitUrl parts(url);
     const std::string_view port = !parts.port.empty() ? parts.port : parts.isHttps ? ":443" : ":80";
     const std::string text = canonical(parameters);
-    const bool fitsWithout = isSame(mac(token, parts.with("") + text), signature);
-    const bool fitsWith = isSame(mac(token, parts.with(port) + text), signature);
+    const bool fitsWithout = isSame(key.mac(parts.with("") + text), signature);
+    const bool fitsWith = isSame(key.mac(parts.with(port) + text), signature);
     return fitsWithout || fitsWith;
 }
 
@@ -151,12 +196,12 @@ bool validBodyHash(std::string_view hash, std::string_view body)
     return isSame(hex, hash);
 }
 
-bool validWebhook(std::string_view token, const Webhook& webhook, std::string_view signature)
+bool validWebhook(const SigningKey& key, const Webhook& webhook, std::string_view signature)
 {
     if (const auto hash = bodyHash(webhook.url))
-        return validBodyHash(*hash, webhook.body) && validSignature(token, webhook.url, {}, signature);
+        return validBodyHash(*hash, webhook.body) && validSignature(key, webhook.url, {}, signature);
     const bool isCovered = webhook.body.empty() || !webhook.parameters.empty();
-    return isCovered && validSignature(token, webhook.url, webhook.parameters, signature);
+    return isCovered && validSignature(key, webhook.url, webhook.parameters, signature);
 }
 
 } // namespace twilio

@@ -7,7 +7,8 @@ using namespace twilio;
 
 namespace {
 
-const std::string token = "12345678901234567890123456789012";
+const SigningKey token("12345678901234567890123456789012");
+const SigningKey otherToken("x2345678901234567890123456789012");
 
 struct Vector {
     const char* name;
@@ -77,6 +78,14 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 
 } // namespace
 
+TEST(SigningKey, isOfAnyLength) // the second as RFC 2202 has it
+{
+    const std::string text = "Test Using Larger Than Block-Size Key - Hash Key First";
+    EXPECT_EQ(SigningKey(std::string(64, '\xaa')).mac(text), "BwqYmSxMGoNHTLeA/FZGCN889QM=");
+    EXPECT_EQ(SigningKey(std::string(80, '\xaa')).mac(text), "qkrl4VJy0A6VcFY3zoo7Ve1AIRI=");
+    EXPECT_EQ(SigningKey("").mac(text), "BhtEK72arGjhrIEe3YyoPQWGx2Y=");
+}
+
 TEST(Signature, isTheOneOfTheSdk)
 {
     for (const Vector& vector : vectors) {
@@ -134,7 +143,7 @@ TEST(Signature, failsOnAnyChange)
             other[i].first += "x";
             EXPECT_FALSE(validSignature(token, vector.url, other, vector.signature)) << vector.name;
         }
-        EXPECT_FALSE(validSignature("x" + token.substr(1), vector.url, vector.parameters, vector.signature));
+        EXPECT_FALSE(validSignature(otherToken, vector.url, vector.parameters, vector.signature));
         EXPECT_FALSE(validSignature(token, vector.url, vector.parameters, ""));
         EXPECT_FALSE(validSignature(token, vector.url, vector.parameters, vector.signature + "x"));
     }
