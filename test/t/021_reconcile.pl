@@ -162,6 +162,7 @@ is(posts($standin, body => 'in-the-crowd'), 1, '... and was sent once');
 # The worker dies when the request is in the network, and Twilio comes to read it when looks have found nothing.
 $standin->calm;
 set('twilio.request_timeout', '8s');
+set('twilio.reconcile_after', '4s');
 lose('hang', 'read-late', late => 6000);
 $id = send_sms($node, 1, body => 'read-late');
 wait_until { $standin->stats->{in_flight} == 1 } 10, 'a request is in the network';
@@ -170,6 +171,7 @@ $node->poll_query_until('postgres', 'SELECT true');
 wait_until { message($node, $id, 'sid') } 30, 'a message that Twilio reads after the worker has died is found';
 is(posts($standin, body => 'read-late'), 1, '... and not sent a second time');
 set('twilio.request_timeout', '4s');
+set('twilio.reconcile_after', '1s');
 
 # ---- another account meanwhile --------------------------------------------------------------------
 
