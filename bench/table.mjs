@@ -1,29 +1,63 @@
-// From every figure of a run (lines `name value`) to a table of medians and a chart: node table.mjs RAW OUT
+// From every figure of a run to tables of medians and a chart: node table.mjs RAW OUT
 import fs from 'node:fs';
 import os from 'node:os';
 import { execFileSync } from 'node:child_process';
+import { chart } from './chart.mjs';
+import { Figures, shown, ways } from './figures.mjs';
 
 const [raw, out] = process.argv.slice(2);
-const figures = new Map();
-for (const line of fs.readFileSync(raw, 'utf8').trim().split('\n')) {
-  const [name, value] = line.split(' ');
-  figures.set(name, [...(figures.get(name) ?? []), Number(value)]);
+const figures = new Figures(raw);
+const { has, median, ratio, total } = figures;
+const lines = [];
+
+// A table with the rows that there are.
+function table(heads, rows, note) {
+  if (rows.length === 0) return;
+  const row = (cells) => `| ${cells.join(' | ')} |`;
+  lines.push(row(heads), row(heads.map(() => '---')), ...rows.map(row), '', ...(note ? [note, ''] : []));
 }
 
-const median = (name) => {
-  const values = [...(figures.get(name) ?? [])].sort((a, b) => a - b);
-  return values.length === 0 ? null : values[Math.floor(values.length / 2)];
-};
-const shown = (value, digits = 0) => (value === null ? '–' : value.toLocaleString('en', { maximumFractionDigits: digits, minimumFractionDigits: digits }));
-const ratio = (a, b) => (median(a) === null || median(b) === null ? null : median(a) / median(b));
-const version = (command, ...args) => execFileSync(command, args).toString().trim().split('\n')[0];
+// ---- machine and versions -----------------------------------------------------
 
-const ways = [
-  ['send.0ms.h1', 'at once, HTTP/1.1, 64 in flight'],
-  ['send.0ms.h2', 'at once, HTTP/2, 64 in flight'],
-  ['send.100ms.500.h2', 'after 100 ms, HTTP/2, 500 in flight'],
-  ['send.100ms.64.h2', 'after 100 ms, HTTP/2, 64 in flight'],
-].filter(([name]) => figures.has(`${name}.sends_per_second`));
+const version = (command, ...args) => execFileSync(command, args).toString().trim().split('\n')[0];
+const packages = JSON.parse(fs.readFileSync(new URL('peers/package.json', import.meta.url))).dependencies;
+lines.push(
+  '# Measured',
+  '',
+  `${new Date().toISOString().slice(0, 10)}, ${os.cpus().length} × ${os.cpus()[0].model.trim()}, Linux ${os.release()}, ${version('pg_config', '--version')}, ` +
+    `${version('curl', '--version').split(' ').slice(0, 2).join(' ')}, node ${process.version}; fsync on, TLS.`,
+  `Peers: ${Object.entries(packages).map(([name, number]) => `${name} ${number}`).join(', ')}.`,
+  `Medians of ${figures.rounds()} rounds at most; load of the machine at the end: ${os.loadavg()[0].toFixed(1)}. Absolute figures move with the machine, ratios much less.`,
+  '',
+);
+
+// ---- sends ---------------------------------------------------------------------
+
+const rate = (name) => `${name}.${has(`${name}.ceiling_per_second`) ? 'ceiling' : 'sends'}_per_second`;
+const cpu = (name) => median(`${name}.worker_cpu_us`) ?? median(`${name}.ceiling_cpu_us`);
+const sends = ways
+  .filter(({ ours }) => has(rate(ours)))
+  .map(({ title, ours, others }) => ({ title, ours, senders: [['pg_twilio', ours], ...others].filter(([, name]) => has(rate(name))) }));
+
+const upstreamShare = ({ ours }) => (median(rate(ours)) * (median(`${ours}.upstream_cpu_us`) ?? 0)) / 1e4;
+
+table(
+  ['upstream answers', '', 'messages/s', 'CPU µs a message', 'enqueue, µs a row (CPU)', 'pg_twilio / it', 'goal'],
+  sends.flatMap(({ title, ours, senders }) =>
+    senders.map(([who, name, goal], i) => [
+      i === 0 ? title : '',
+      who,
+      shown(median(rate(name))),
+      shown(cpu(name)),
+      has(`${name}.enqueue_us`) ? `${shown(median(`${name}.enqueue_us`), 1)} (${shown(median(`${name}.enqueue_cpu_us`), 1)})` : '–',
+      i === 0 ? '' : shown(ratio(rate(ours), rate(name)), 2),
+      goal ?? '',
+    ]),
+  ),
+  `nginx, the upstream, needed at most ${shown(Math.max(...sends.map(upstreamShare)))} % of one core while pg_twilio sent.`,
+);
+
+// ---- single figures --------------------------------------------------------------
 
 const single = [
   ['`twilio_verify()` / plain GET, upstream at once', 'ask.0ms.ask_ratio', 2, '≤ 1.5'],
@@ -39,51 +73,67 @@ const single = [
   ['INSERT … SELECT, µs a row', 'send.0ms.h2.enqueue_us', 1, '≤ 50'],
   ['`twilio_send_sms()` in a transaction of 1,000, µs', 'enqueue.call_us', 0, '≤ 200'],
   ['B behind 50,000 of A: commit to result, ms (upstream after 50 ms)', 'fair.fair_wait_ms', 0, '≤ 2,000'],
-].filter(([, name]) => figures.has(name));
-
-const rounds = Math.max(...[...figures.values()].map((values) => values.length));
-const load = os.loadavg()[0].toFixed(1);
-const lines = [
-  '# Measured',
-  '',
-  `${new Date().toISOString().slice(0, 10)}, ${os.cpus().length} × ${os.cpus()[0].model.trim()}, Linux ${os.release()}, ${version('pg_config', '--version')}, ${version('curl', '--version').split(' ').slice(0, 2).join(' ')}, ${version('node', '--version')}; fsync on, TLS.`,
-  `Medians of ${rounds} rounds at most; load of the machine at the end: ${load}. Absolute figures move with the machine, ratios much less.`,
-  '',
 ];
-if (ways.length > 0) {
-  lines.push('| upstream answers | messages/s | CPU µs: worker + backend | ceiling, same SQL: messages/s | CPU µs | ours / ceiling | ceiling, bare queue: messages/s | CPU µs |', '|---|---|---|---|---|---|---|---|');
-  for (const [name, title] of ways)
-    lines.push(
-      `| ${title} | ${shown(median(`${name}.sends_per_second`))} | ${shown(median(`${name}.worker_cpu_us`))} + ${shown(median(`${name}.enqueue_cpu_us`))} ` +
-        `| ${shown(median(`${name}.same.ceiling_per_second`))} | ${shown(median(`${name}.same.ceiling_cpu_us`))} | ${shown(ratio(`${name}.sends_per_second`, `${name}.same.ceiling_per_second`), 2)} ` +
-        `| ${shown(median(`${name}.bare.ceiling_per_second`))} | ${shown(median(`${name}.bare.ceiling_cpu_us`))} |`,
-    );
-  const upstream = Math.max(...ways.map(([name]) => median(`${name}.upstream_cpu_us`) ?? 0));
-  lines.push('', `The upstream is not the bottleneck: nginx took at most ${shown(upstream)} µs of one core per message, and the bare ceiling goes faster through it than anything else here.`, '');
-}
-if (single.length > 0) {
-  lines.push('| | measured | goal |', '|---|---|---|');
-  for (const [title, name, digits, goal] of single) lines.push(`| ${title} | ${shown(median(name), digits)} | ${goal} |`);
-  lines.push('');
-}
-fs.writeFileSync(`${out}.md`, lines.join('\n'));
+table(
+  ['', 'measured', 'goal'],
+  single.filter(([, name]) => has(name)).map(([title, name, digits, goal]) => [title, shown(median(name), digits), goal]),
+);
 
-// Bars of messages per second, ours beside both ceilings.
-const bars = ways.flatMap(([name, title]) => [
-  [title, median(`${name}.sends_per_second`), '#0b7285', 'pg_twilio'],
-  ['', median(`${name}.same.ceiling_per_second`), '#868e96', 'ceiling, same SQL'],
-  ['', median(`${name}.bare.ceiling_per_second`), '#ced4da', 'ceiling, bare queue'],
-]);
-if (bars.length > 0) {
-  const most = Math.max(...bars.map((bar) => bar[1] ?? 0));
-  const rows = bars.map(([title, value, colour, what], i) => {
-    const y = 30 + i * 20 + Math.floor(i / 3) * 16;
-    const width = Math.round(((value ?? 0) / most) * 360);
-    return `<text x="250" y="${y + 12}" text-anchor="end">${title}</text><rect x="260" y="${y}" width="${width}" height="16" fill="${colour}"/><text x="${266 + width}" y="${y + 12}">${shown(value)} ${what}</text>`;
-  });
-  const height = 40 + bars.length * 20 + Math.ceil(bars.length / 3) * 16;
-  fs.writeFileSync(
-    `${out}.svg`,
-    `<svg xmlns="http://www.w3.org/2000/svg" width="800" height="${height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/><text x="10" y="18" font-weight="bold">Messages per second, from commit to recorded result</text>${rows.join('')}</svg>\n`,
-  );
+// ---- webhooks ----------------------------------------------------------------------
+
+const answers = (name) => [shown(median(`${name}.per_second`)), shown(median(`${name}.p50_ms`), 2), shown(median(`${name}.p99_ms`), 2)];
+const compared = (title, ours, theirs, goal) => [title, ...answers(ours), ...answers(theirs), shown(ratio(`${ours}.per_second`, `${theirs}.per_second`), 2), goal];
+const sides = (ours, theirs) => ['', `${ours}: per second`, 'p50, ms', 'p99, ms', `${theirs}: per second`, 'p50, ms', 'p99, ms', 'ratio', 'goal'];
+
+table(
+  sides('in SQL', 'Express'),
+  [
+    ['commits wait for the disk', 'webhook.durable', '≥ 1.5'],
+    ['commits do not wait', 'webhook.lazy', ''],
+  ]
+    .filter(([, name]) => has(`${name}.sql.per_second`))
+    .map(([title, name, goal]) => compared(title, `${name}.sql`, `${name}.express`, goal)),
+);
+table(
+  sides('nginx + PostgREST + pg_twilio', 'PostgREST alone, doing nothing'),
+  ['settings', 'callback', 'inbound'].filter((name) => has(`rest.${name}.per_second`)).map((name) => compared(name, `rest.${name}`, `rest.${name}.bare`, '')),
+);
+
+// ---- after kill -9, and at rest -------------------------------------------------------
+
+const killed = [
+  ['pg_twilio, the worker', 'kill.worker', '0 lost, 0 doubled'],
+  ['pg_twilio, the postmaster', 'kill.postmaster', '0 lost, 0 doubled'],
+  ['graphile-worker', 'kill.graphile_worker', ''],
+  ['pg-boss', 'kill.pg_boss', ''],
+];
+table(
+  ['killed with -9 in the middle', 'messages, all rounds', 'lost', 'doubled', 'doubled, %', 'result never recorded', 'goal'],
+  killed
+    .filter(([, name]) => has(`${name}.messages`))
+    .map(([title, name, goal]) => [
+      title,
+      ...['messages', 'lost', 'doubled'].map((figure) => shown(total(`${name}.${figure}`))),
+      shown((total(`${name}.doubled`) / total(`${name}.messages`)) * 100, 1),
+      shown(total(`${name}.unrecorded`)),
+      goal,
+    ]),
+);
+
+const idle = [
+  ['pg_twilio (worker and launcher)', 'idle.postgres', '< 0.2 wake-ups'],
+  ['graphile-worker', 'idle.graphile_worker', ''],
+  ['pg-boss', 'idle.pg_boss', ''],
+];
+table(
+  ['idle', 'wake-ups per second', 'transactions per second', 'goal'],
+  idle
+    .filter(([, name]) => has(`${name}.wakeups_per_second`))
+    .map(([title, name, goal]) => [title, shown(median(`${name}.wakeups_per_second`), 2), shown(median(`${name}.transactions_per_second`), 2), goal]),
+);
+
+fs.writeFileSync(`${out}.md`, lines.join('\n'));
+if (sends.length > 0) {
+  const groups = sends.map(({ title, senders }) => ({ title, bars: senders.map(([who, name]) => [who, median(rate(name))]) }));
+  fs.writeFileSync(`${out}.svg`, chart(groups));
 }
