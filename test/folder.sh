@@ -4,9 +4,10 @@
 
 folders=$(realpath -m "${FOLDERS:-build/folders}")
 
-need_mmdebstrap() {
+# What chroot takes, and what this machine needs for folders and for copying the checkout into them.
+prepare() {
     if [ "$(id -u)" != 0 ]; then echo "$0: chroot takes root" >&2; exit 1; fi
-    command -v mmdebstrap >/dev/null || { echo "$0: the Debian package mmdebstrap is missing" >&2; exit 1; }
+    test/install-deps folders "$@"
 }
 
 # enter FOLDER COMMAND [ARGUMENT...]

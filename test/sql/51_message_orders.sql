@@ -107,6 +107,7 @@ SELECT count(*) FROM looked_up(listed(5, 'twin'));
 SELECT twilio_private.apply_answers(ARRAY[user_id], ARRAY[id], ARRAY[listed(5, 'twin')]) FROM twilio_messages WHERE id <> :'mine';
 SELECT * FROM state;
 DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;  -- re-readings of earlier messages see those of the next ten seconds, too
 
 -- prices come late: few messages are fetched, many are listed
 SELECT count(*) FROM generate_series(1, 30) i, twilio_send_sms('+15005550009', 'priced ' || i);
