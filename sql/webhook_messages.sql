@@ -58,7 +58,7 @@ BEGIN
             delivered_at = CASE WHEN said_status IN ('delivered', 'read') THEN coalesce(m.delivered_at, clock_timestamp())
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
-        WHERE m.user_id = ANY (owners) AND m.id = message_id AND m.sid = said_sid AND m.direction = 'outbound'
+        WHERE m.user_id = ANY (owners) AND m.id = message_id AND m.sid = said_sid AND m.direction = 'outbound' AND said_status <> ''
           AND (twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
                OR (m.error_code IS NULL AND said_code IS NOT NULL))
         RETURNING m.user_id, m.id, m.direction, m.to_number, m.sid, m.status INTO message;

@@ -59,16 +59,14 @@ sub start_client
 	my ($name, $script) = @_;
 	my $pid = fork // die $!;
 	return $pid if $pid;
-	srand($seed + length($name) * ord($name) + ord substr $name, -1);
+	srand($seed + unpack '%32C*', $name);
+	my $psql = join ' ', map { quotemeta } $node->installed_command('psql'), '-XAtq', '-d', $node->connstr($name eq 'churn' ? 'other' : 'postgres'), '-f', "$dir/$name.sql";
 	for (my $n = 1; time < $end; $n++)
 	{
-		my ($file, $out) = ("$dir/$name.sql", '');
-		open my $sql, '>', $file or POSIX::_exit(1);
+		open my $sql, '>', "$dir/$name.sql" or POSIX::_exit(1);
 		print $sql "\\set VERBOSITY verbose\n", $script->($n);
 		close $sql;
-		my ($command, $where) = map { quotemeta } $node->installed_command('psql'), $node->connstr('postgres');
-		my $db = $name eq 'churn' ? quotemeta $node->connstr('other') : $where;
-		system("$command -XAtq -d $db -f $file >>$dir/$name.out 2>>$dir/$name.err");
+		system("$psql >>$dir/$name.out 2>>$dir/$name.err");
 		sleep 0.2 if $?;
 	}
 	POSIX::_exit(0);
@@ -105,7 +103,7 @@ sub webhooks
 	return start_client($name, sub {
 		my ($n) = @_;
 		my $tenant = 1 + int rand $tenants;
-		my @recent = split /\n/, run_sql($node, "SELECT id || ' ' || sid FROM twilio_messages WHERE user_id = '" . user_id($tenant)
+		my @recent = split /\n/, try_sql($node, "SELECT id || ' ' || sid FROM twilio_messages WHERE user_id = '" . user_id($tenant)
 			. "' AND created_at > now() - interval '20 seconds' AND sid IS NOT NULL ORDER BY random() LIMIT 50")->{out};
 		my $script = "SET ROLE twilio_webhook;\n";
 		my $hand_in = sub {
@@ -181,7 +179,7 @@ sub sample
 	my %now = (at => time, worker => $pid, memory_kb => anonymous_memory($pid), descriptors => descriptors($pid));
 	my @segments = glob $node->data_dir . '/pg_dynshmem/*';
 	$now{segments} = @segments;
-	@now{@figure} = split /\|/, run_sql($node, <<'END')->{out};
+	@now{@figure} = split /\|/, try_sql($node, <<'END')->{out};
 SELECT pg_total_relation_size('twilio_private.outbox') / 1024, (SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = 'twilio_private.outbox'::regclass),
 	pg_table_size('twilio_messages') / 1024, pg_indexes_size('twilio_messages') / 1024, pg_total_relation_size('twilio_message_events') / 1024,
 	pg_total_relation_size('twilio_audit_log') / 1024,
@@ -193,7 +191,9 @@ END
 	return;
 }
 
-my @clients = ((map { my $s = $_; sender("sender$s", grep { $_ % $senders == $s } 1 .. $tenants) } 0 .. $senders - 1),
+my @clients;
+END { kill TERM => @clients }
+@clients = ((map { my $s = $_; sender("sender$s", grep { $_ % $senders == $s } 1 .. $tenants) } 0 .. $senders - 1),
 	webhooks('webhook0'), webhooks('webhook1'), churn());
 my $started = time;
 my ($next_weather, $next_crash, $next_reload, $next_rotation) = ($started + 5, $started + 60 * $minutes / ($crashes + 1), $started + 3, $started + 15);
@@ -217,12 +217,12 @@ while (time < $end)
 	}
 	if (time > $next_reload)
 	{
-		try('SIGHUP', sub { run_sql($node, 'ALTER SYSTEM SET twilio.max_in_flight = ' . (32 + int rand 64)); run_sql($node, 'SELECT pg_reload_conf()') });
+		try('SIGHUP', sub { try_sql($node, 'ALTER SYSTEM SET twilio.max_in_flight = ' . (32 + int rand 64)); try_sql($node, 'SELECT pg_reload_conf()') });
 		$next_reload = time + 5;
 	}
 	if (time > $next_rotation)
 	{
-		$tried{'key rotation'}++ if run_sql($node, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{ok};
+		$tried{'key rotation'}++ if try_sql($node, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{ok};
 		$next_rotation = time + 30;
 	}
 	sample();
@@ -231,12 +231,12 @@ while (time < $end)
 my $loaded = time - $started;
 $standin->calm;
 $standin->listener('open');
-waitpid $_, 0 for @clients;
+waitpid $_, 0 for splice @clients;
 BAIL_OUT('the server is not back') unless $node->poll_query_until('postgres', 'SELECT true');
-run_sql($node, 'DROP EXTENSION IF EXISTS pg_twilio CASCADE', db => 'other');
+try_sql($node, 'DROP EXTENSION IF EXISTS pg_twilio CASCADE', db => 'other');
 
 my $backlog = $node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE sid IS NULL AND status <> 'failed'");
-wait_until { sample(); run_sql($node, "SELECT count(*) FROM twilio_private.outbox WHERE kind IN ('message', 'message_look')")->{out} eq '0' } 900 + $backlog / 50,
+wait_until { sample(); try_sql($node, "SELECT count(*) FROM twilio_private.outbox WHERE kind IN ('message', 'message_look')")->{out} eq '0' } 900 + $backlog / 50,
 	'in the end nothing is queued or in doubt'
   or diag($node->safe_psql('postgres', 'SELECT kind, state, count(*), min(due_at) - now(), max(note) FROM twilio_private.outbox GROUP BY 1, 2'));
 my $drained = time - $started - $loaded;

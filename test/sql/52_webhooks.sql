@@ -74,6 +74,14 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000002', 'MessageSt
 SELECT status FROM twilio_messages;
 DELETE FROM twilio_messages;
 
+-- an empty status says nothing
+SELECT id AS blank FROM twilio_send_sms('+15551230001', 'blank') \gset
+\set m '?m=' :blank
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000007', 'MessageStatus', 'queued'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000007', 'MessageStatus', ''], :'m');
+SELECT * FROM life;
+DELETE FROM twilio_messages;
+
 -- an error: the first is kept
 SELECT id AS second FROM twilio_send_sms('+15551230001', 'error') \gset
 \set m '?m=' :second

@@ -12,7 +12,7 @@ use Time::HiRes qw(usleep);
 use TwilioTest;
 use TwilioTest::Messages;
 
-our @EXPORT = qw(misbehave accidents load_ledger sent_twice tell_about process_id anonymous_memory descriptors);
+our @EXPORT = qw(misbehave accidents try_sql load_ledger sent_twice tell_about process_id anonymous_memory descriptors);
 
 # All at once, in the proportions of a bad day.
 sub misbehave
@@ -50,26 +50,29 @@ sub start_again
 	BAIL_OUT('the server does not start again');
 }
 
+# As run_sql, of a server that may be gone before psql has read the statement.
+sub try_sql { my (@arguments) = @_; return eval { run_sql(@arguments) } // { ok => '', out => '', error => $@ } }
+
 # The process of a type in a database (without one, any), undef when there is none.
 sub process_id
 {
 	my ($node, $type, $db) = @_;
 	my $here = defined $db ? " AND datname = '$db'" : '';
-	return run_sql($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'$here LIMIT 1", db => 'template1')->{out} || undef;
+	return try_sql($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'$here LIMIT 1", db => 'template1')->{out} || undef;
 }
 
-sub signal_process { my ($node, $signal, $type) = @_; my $pid = process_id($node, $type); kill $signal => $pid if $pid; return }
+sub signal_process { my ($node, $signal, @process) = @_; my $pid = process_id($node, @process); kill $signal => $pid if $pid; return }
 
 # What can happen to a server, by name.
 sub accidents
 {
 	my ($node, $standin) = @_;
 	return (
-		'the worker is killed' => sub { signal_process($node, KILL => 'pg_twilio worker') },
+		'the worker is killed' => sub { signal_process($node, KILL => 'pg_twilio worker', 'postgres') },
 		'the postmaster is killed' => sub { $node->kill9; start_again($node) },
 		'immediate shutdown' => sub { $node->stop('immediate'); start_again($node) },
 		'fast shutdown' => sub { $node->stop('fast'); start_again($node) },
-		'the worker is terminated' => sub { signal_process($node, TERM => 'pg_twilio worker') },
+		'the worker is terminated' => sub { signal_process($node, TERM => 'pg_twilio worker', 'postgres') },
 		'the launcher is killed' => sub { signal_process($node, KILL => 'pg_twilio launcher') },
 		'all connections are cut' => sub { $standin->listener('cut') },
 		'nobody listens for a while' => sub { $standin->listener('closed'); $standin->listener('cut'); usleep(300_000); $standin->listener('open') });

@@ -30,7 +30,7 @@ sub new
 		usleep(20_000);
 	}
 	my $ready = $json->decode(PostgreSQL::Test::Utils::slurp_file("$dir/standin.json"));
-	return bless { %$ready, pipe => $pipe, http => HTTP::Tiny->new(timeout => 30, keep_alive => 0) }, $class;
+	return bless { %$ready, pipe => $pipe, http => HTTP::Tiny->new(timeout => 120, keep_alive => 0) }, $class;
 }
 
 sub stop
