@@ -190,6 +190,12 @@ is(posts($standin, body => 'old-account'), 1, '... and not sent from there');
 set('twilio.reconcile_after', '1s');
 becomes($under_way, 'unresolved', '... just as the one that was under way, and is lost');
 is(posts($standin, body => 'under-way'), 1, '... after exactly one POST');
+lose('accept-then-drop', 'deleted-account', only_stream => JSON::PP::true);
+set('twilio.reconcile_after', '1h');
+$id = send_sms($node, 3, body => 'deleted-account');
+becomes($id, 'unknown', 'a message is unknown');
+as_user($node, 3, 'DELETE FROM twilio_settings');
+becomes($id, 'unresolved', '... and unresolved when its account is deleted');
 
 $standin->calm;
 wait_until { waiting() == 0 } 20, 'nothing is in doubt at the end';
