@@ -165,7 +165,7 @@ set('twilio.request_timeout', '8s');
 lose('hang', 'read-late', late => 6000);
 $id = send_sms($node, 1, body => 'read-late');
 wait_until { $standin->stats->{in_flight} == 1 } 10, 'a request is in the network';
-kill KILL => worker_pid($node, 'postgres');
+kill KILL => wait_for_worker($node, 'postgres', 10, '... when the worker is killed');
 $node->poll_query_until('postgres', 'SELECT true');
 wait_until { message($node, $id, 'sid') } 30, 'a message that Twilio reads after the worker has died is found';
 is(posts($standin, body => 'read-late'), 1, '... and not sent a second time');
