@@ -272,12 +272,12 @@ AS $$
 BEGIN
     -- The fate of what is under way may be lost yet.
     UPDATE twilio_private.outbox o SET subject = 'former account'
-    WHERE o.user_id = NEW.user_id AND o.kind = 'message' AND o.state = 'sending';
+    WHERE o.user_id = OLD.user_id AND o.kind = 'message' AND o.state = 'sending';
     PERFORM twilio_private.give_up_looking(m, false)
     FROM @extschema@.twilio_messages m
-    WHERE m.user_id = NEW.user_id AND m.status = 'unknown'
+    WHERE m.user_id = OLD.user_id AND m.status = 'unknown'
       AND m.id IN (SELECT o.ref FROM twilio_private.outbox o
-                   WHERE o.user_id = NEW.user_id AND (o.kind = 'message_look' OR (o.kind = 'message' AND o.state = 'unknown')));
+                   WHERE o.user_id = OLD.user_id AND (o.kind = 'message_look' OR (o.kind = 'message' AND o.state = 'unknown')));
     RETURN NULL;
 END
 $$;
@@ -286,6 +286,8 @@ REVOKE ALL ON FUNCTION twilio_private.leave_account() FROM PUBLIC;
 CREATE TRIGGER messages_of_former_account AFTER UPDATE ON @extschema@.twilio_settings
     FOR EACH ROW WHEN (OLD.account_sid <> NEW.account_sid)
     EXECUTE FUNCTION twilio_private.leave_account();
+CREATE TRIGGER messages_of_deleted_account AFTER DELETE ON @extschema@.twilio_settings
+    FOR EACH ROW EXECUTE FUNCTION twilio_private.leave_account();
 
 INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
     ('message_look', true, 'message_look_requests', 'message_look_results');

@@ -166,6 +166,9 @@ for my $case ([ 'STOP', 't' ], [ 'hello', 't' ], [ 'START', 'f' ])
 }
 becomes(send_sms($node, 1, to_number => '+12025550150', body => 'third'), 'queued', 'after START messages are sent again');
 is(posts($standin, to => '+12025550150'), 2, '... and before it none was but the first');
+handle_webhook($node, $standin->control(POST => 'inbound', { account => account_sid(1), from => '+12025550199', to => number_of(1), body => 'START', url => webhook_url() }));
+callback($node, $standin, 1, $message, 'failed', error_code => 21610, url => webhook_url());
+is(as_user($node, 1, 'SELECT count(*) FROM twilio_opt_outs WHERE opted_in_at IS NULL')->{out}, '0', 'a callback that comes again after START opts nobody out');
 
 # ---- switched off -------------------------------------------------------------------------------
 
