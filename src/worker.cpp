@@ -249,6 +249,8 @@ void run(int index)
     // OpenSSL and nghttp2 do not wipe what they give back, and an idle worker
     // must not hold a token: freed memory is overwritten. curl's own is wiped.
     mallopt(M_PERTURB, 0x5a);
+    // Each transaction takes more than 128 kB for a moment: not to be given back and asked for again every time.
+    mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
     HttpEngine::prepareProcess();
     Worker worker(*slot);
     if (!isAlone()) {
