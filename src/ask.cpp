@@ -123,6 +123,8 @@ Submission submit(shared::AskSlot& slot, std::string& note)
     }
     if (!shared::submit(*worker, slot))
         return Submission::ring_full;
+    // Done for the worker, before it can look: when it does so itself, it wakes this backend for nothing.
+    shm_mq_set_sender(reinterpret_cast<shm_mq*>(questionIn(slot).queue), worker->process);
     asking = &slot;
     return Submission::accepted;
 }
@@ -343,17 +345,13 @@ Datum exchange(FunctionCallInfo fcinfo)
 
 void awaitAudit()
 {
-    constexpr int yields = 100;
-    constexpr int naps = 2500;
-    constexpr long napMicros = 100;
+    constexpr int naps = 5000;
+    constexpr long napMicros = 50;
     auto const [worker, generation, batch] = lastAudited;
-    for (int i = 0; worker != nullptr && i < yields + naps; i++) {
+    for (int i = 0; worker != nullptr && i < naps; i++) {
         if (worker->generation != generation || worker->audited.load(std::memory_order_acquire) >= batch)
             return;
-        if (i < yields)
-            sched_yield();
-        else
-            pg_usleep(napMicros);
+        pg_usleep(napMicros);
     }
 }
 

@@ -114,10 +114,8 @@ void AskDesk::attach(shared::AskSlot& slot)
     if (ask->canceled())
         return;
     ask->queue = pg::guarded([&] {
-        auto* queue = reinterpret_cast<shm_mq*>(ask->question.queue);
-        shm_mq_set_sender(queue, MyProc);
         MemoryContext const old = MemoryContextSwitchTo(TopMemoryContext);
-        shm_mq_handle* const handle = shm_mq_attach(queue, nullptr, nullptr);
+        shm_mq_handle* const handle = shm_mq_attach(reinterpret_cast<shm_mq*>(ask->question.queue), nullptr, nullptr);
         MemoryContextSwitchTo(old);
         return handle;
     });

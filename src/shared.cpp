@@ -39,6 +39,7 @@ void empty(Worker& worker, WorkerState finally)
 {
     worker.state = finally;
     worker.pid = 0;
+    worker.process = nullptr;
     worker.latch = nullptr;
     worker.generation++;
     worker.askHead = worker.askTail = 0;
@@ -181,6 +182,7 @@ Worker* attach(int index, std::uint64_t generation)
     }
     worker.state = WorkerState::running;
     worker.pid = MyProcPid;
+    worker.process = MyProc;
     worker.latch = MyLatch;
     worker.startedAt = GetCurrentTimestamp();
     worker.ordersWaiting = true;

@@ -2,8 +2,8 @@
 // the asks that wait for it, the pokes for the launcher, and the databases that
 // must be left alone for a moment.
 //
-// Everything here is plain data: no pointer or descriptor of one process. The
-// latch of a PGPROC is the exception; it lives in shared memory itself.
+// Everything here is plain data: no pointer or descriptor of one process. A
+// PGPROC and its latch are the exception; they live in shared memory themselves.
 // Fields are protected by the one lightweight lock unless they are atomic.
 #pragma once
 
@@ -35,6 +35,7 @@ struct Worker {
     Oid database;
     WorkerState state;
     pid_t pid;
+    PGPROC* process;
     Latch* latch;
     std::uint64_t generation; // grows with every change of process; an ask belongs to one
     TimestampTz startedAt;
