@@ -4,7 +4,10 @@
 --
 -- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
 -- because a message that waits in a queue of Twilio has not been sent on any day yet.
--- subject of an order: `1` or `2`, which look it is, then the path of the page if it is not the first.
+-- A message that another server may have sent, a former primary or the original of this copy, is looked for once, before
+-- it is sent.
+-- subject of an order: `1` or `2`, which look it is, or `0` before sending; then the path of the page if it is not the
+-- first.
 
 CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
@@ -32,6 +35,33 @@ $$;
 COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) IS
     'Marks messages as unknown and orders the first look for each.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.look_before_sending(most integer DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    user_ids uuid[];
+    ids uuid[];
+BEGIN
+    WITH doubtful AS (
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', attempted_at = coalesce(o.attempted_at, clock_timestamp()), note = 'another server may have sent it'
+        FROM (SELECT q.id, row_number() OVER (PARTITION BY q.user_id ORDER BY q.due_at, q.id) AS place
+              FROM twilio_private.outbox q
+              WHERE q.state = 'queued' AND q.kind = 'message' AND q.due_at <= clock_timestamp()) next
+        WHERE o.id = next.id AND (most IS NULL OR next.place <= most)
+        RETURNING o.user_id, o.ref
+    )
+    SELECT array_agg(d.user_id), array_agg(d.ref) INTO user_ids, ids FROM doubtful d;
+    PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
+    SELECT u.user_id, 'message_look', u.id, '0' FROM unnest(user_ids, ids) AS u (user_id, id);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.look_before_sending(integer) IS
+    'Has messages that are due looked for at Twilio before they are sent: all, or the next ones of each user.';
+REVOKE ALL ON FUNCTION twilio_private.look_before_sending(integer) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -122,7 +152,8 @@ AS $$
       AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
            OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, ''))
       AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
-      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= wanted.submitted_at - interval '5 seconds'
+      AND twilio_private.parse_rfc2822(l.object ->> 'date_created')
+          >= coalesce(wanted.submitted_at, wanted.created_at) - interval '5 seconds'
       AND NOT EXISTS (SELECT FROM @extschema@.twilio_messages m WHERE m.user_id = wanted.user_id AND m.sid = l.object ->> 'sid')
       AND l.object ->> 'sid' <> ALL (coalesce(wanted.former_sids, '{}'))
     ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
@@ -217,13 +248,14 @@ BEGIN
                 PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);
                 PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
-                  AND twilio_private.may_go_on(result.body -> 'messages', wanted.submitted_at - interval '5 seconds') THEN
+                  AND twilio_private.may_go_on(result.body -> 'messages',
+                                               coalesce(wanted.submitted_at, wanted.created_at) - interval '5 seconds') THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
             ELSIF left(result.subject, 1) = '1' THEN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
-                PERFORM twilio_private.give_up_looking(wanted, coalesce(
+                PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = '0' OR coalesce(
                     (SELECT s.resend_unknown FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id), false));
             END IF;
         END IF;
