@@ -45,8 +45,11 @@ wait_until { dawdling() } 10, 'its successor gets there, too';
 cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, 'a fast shutdown does not wait for the trigger');
 
 $node->start;
-$node->safe_psql('postgres', 'DROP TRIGGER dawdle ON twilio_messages');
-wait_until { messages_with($node, 'dawdle', 'queued') == 1 } 20, 'without the trigger the message is sent';
+$worker = wait_until { dawdling() } 10, 'after the start the worker is in it again';
+$node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'");
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+wait_until { messages_with($node, 'dawdle', 'queued') == 1 } 20, 'cancelled there, it goes on, and the message is sent';
+is(worker_pid($node), $worker, '... by the same process');
 is(duplicates($standin), 0, 'nothing was sent twice');
 
 TwilioTest::finish();
