@@ -7,6 +7,7 @@ CREATE TABLE twilio_private.arming (
     armed boolean NOT NULL,
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
+    timeline integer,
     at timestamptz NOT NULL DEFAULT now(),
     by text NOT NULL,
     CONSTRAINT there_is_one_row CHECK (singleton)
@@ -17,10 +18,31 @@ COMMENT ON COLUMN twilio_private.arming.singleton IS 'Always true: there is one 
 COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was armed or disarmed.';
 COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where that was done.';
 COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where that was done.';
+COMMENT ON COLUMN twilio_private.arming.timeline IS 'The timeline of the cluster on which a worker last began.';
 COMMENT ON COLUMN twilio_private.arming.at IS 'When that was done.';
 COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did it.';
 ALTER TABLE twilio_private.arming ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.arming', '');
+
+CREATE FUNCTION twilio_private.timeline() RETURNS integer
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer $$;
+COMMENT ON FUNCTION twilio_private.timeline() IS 'The timeline that this server writes; each promotion begins a new one.';
+REVOKE ALL ON FUNCTION twilio_private.timeline() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.enter_timeline() RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE twilio_private.arming a SET timeline = twilio_private.timeline()
+    WHERE a.timeline IS DISTINCT FROM twilio_private.timeline() AND twilio_private.armed_here();
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.enter_timeline() IS 'Whether this server has taken over since a worker last began; says so once.';
+REVOKE ALL ON FUNCTION twilio_private.enter_timeline() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.set_arming(armed boolean, only_first boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
@@ -28,14 +50,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- What was under way when a copy was made is in doubt there, and its worker was started before the rows came.
+    -- What was queued the original may have sent since.
     IF set_arming.armed AND EXISTS (SELECT FROM twilio_private.arming) AND NOT twilio_private.armed_here() THEN
         PERFORM twilio_private.recover_orders();
+        PERFORM twilio_private.look_before_sending();
     END IF;
-    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, by)
-    VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(), twilio_private.actor())
+    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, timeline, by)
+    VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(), twilio_private.timeline(),
+            twilio_private.actor())
     ON CONFLICT (singleton) DO UPDATE
     SET armed = excluded.armed, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
-        at = excluded.at, by = excluded.by
+        timeline = excluded.timeline, at = excluded.at, by = excluded.by
     WHERE NOT only_first;
     IF FOUND THEN
         PERFORM twilio_private.wake_worker();

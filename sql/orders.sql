@@ -384,10 +384,15 @@ BEGIN
     FROM twilio_private.order_kind k
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'));
+    -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
+    IF twilio_private.enter_timeline() THEN
+        PERFORM twilio_private.look_before_sending(3 * current_setting('twilio.max_in_flight')::integer);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.recover_orders() IS
-    'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.';
+    'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.
+After a promotion so may it have the next ones.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void

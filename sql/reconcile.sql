@@ -5,7 +5,10 @@
 --
 -- The first look asks for the day alone; the second, which may lead to sending it again, for all that Twilio has,
 -- because a message that waits in a queue of Twilio has not been sent on any day yet.
--- subject of an order: `0` (early), `1` or `2`, which look it is, then the path of the page if it is not the first.
+-- A message that another server may have sent, a former primary or the original of this copy, is looked for once, before
+-- it is sent.
+-- subject of an order: which look it is, `0` (early), `1`, `2` or `b` (before sending), then the path of the page if it is
+-- not the first.
 
 CREATE FUNCTION twilio_private.look_delay() RETURNS interval
 LANGUAGE sql STABLE
@@ -34,6 +37,34 @@ $$;
 COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) IS
     'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.look_before_sending(most integer DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    user_ids uuid[];
+    ids uuid[];
+BEGIN
+    WITH doubtful AS (
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', due_at = 'infinity', attempted_at = coalesce(o.attempted_at, clock_timestamp()),
+            note = 'another server may have sent it'
+        FROM (SELECT q.id, row_number() OVER (PARTITION BY q.user_id ORDER BY q.due_at, q.id) AS place
+              FROM twilio_private.outbox q
+              WHERE q.state = 'queued' AND q.kind = 'message' AND q.due_at <= clock_timestamp()) next
+        WHERE o.id = next.id AND (most IS NULL OR next.place <= most)
+        RETURNING o.user_id, o.ref
+    )
+    SELECT array_agg(d.user_id), array_agg(d.ref) INTO user_ids, ids FROM doubtful d;
+    PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
+    SELECT u.user_id, 'message_look', u.id, 'b' FROM unnest(user_ids, ids) AS u (user_id, id);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.look_before_sending(integer) IS
+    'Has messages that are due looked for at Twilio before they are sent: all, or the next ones of each user.';
+REVOKE ALL ON FUNCTION twilio_private.look_before_sending(integer) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -78,7 +109,7 @@ BEGIN
         path := coalesce(substring(look.subject FROM '^. (.*)$'),
             '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
                 'To', look.to_number, 'From', look.from_number,
-                'DateSent>', CASE WHEN left(look.subject, 1) <> '2'
+                'DateSent>', CASE WHEN left(look.subject, 1) IN ('0', '1')
                                   THEN to_char(look.earliest AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
                 'PageSize', '80']));
         RETURN NEXT;
@@ -128,7 +159,7 @@ REVOKE ALL ON FUNCTION twilio_private.users_of_account(uuid) FROM PUBLIC;
 -- Twilio's clock and ours may differ, by a minute at most.
 CREATE FUNCTION twilio_private.earliest_creation(message @extschema@.twilio_messages) RETURNS timestamptz
 LANGUAGE sql STABLE
-RETURN message.submitted_at - interval '1 minute';
+RETURN coalesce(message.submitted_at, message.created_at) - interval '1 minute';
 COMMENT ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) IS
     'When Twilio may have created this message at the earliest, by its own clock.';
 REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) FROM PUBLIC;
@@ -250,7 +281,7 @@ BEGIN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
-                PERFORM twilio_private.give_up_looking(wanted, EXISTS (
+                PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = 'b' OR EXISTS (
                     SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
                     AND NOT EXISTS (SELECT FROM twilio_private.outbox o
                                     WHERE o.ref = wanted.id AND o.kind = 'message' AND o.subject = 'former account')));

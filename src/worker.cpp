@@ -139,7 +139,8 @@ private:
 
     void wait()
     {
-        long const millis = waitMillis();
+        // What was waited for inside the turn may have taken the signal's latch for its own.
+        long const millis = ShutdownRequestPending ? 0 : waitMillis();
         pg::guarded([&] {
             WaitEvent event;
             (void)WaitEventSetWait(set_, millis, &event, 1, waitEvent_);

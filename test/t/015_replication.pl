@@ -1,5 +1,6 @@
-# A claim is on the synchronous standby before a byte of it leaves, so whoever takes over knows of it. A worker
-# that waits for a standby can be ended, and sends nothing of what nobody else knows.
+# What a standby knows when it takes over. A claim is on the synchronous standby before a byte of it leaves; a worker
+# that waits for that can be ended, and sends nothing of what nobody else knows. An asynchronous standby may have
+# missed the last claims, so what is next in the queue is looked for at Twilio before it is sent.
 use strict;
 use warnings;
 use FindBin;
@@ -12,12 +13,13 @@ use Test::More;
 my $standin = start_standin();
 my $primary = new_cluster('primary', standin => $standin, streaming => 1, conf => <<'END');
 autovacuum = off
+wal_keep_size = 1GB
 wal_log_hints = on
 twilio.poll_interval = 1h
 twilio.reconcile_after = 1s
 END
 wait_for_worker($primary, 'postgres');
-enable_sending($primary, $standin, 1);
+enable_sending($primary, $standin, $_) for 1 .. 2;
 
 sub configured
 {
@@ -30,8 +32,8 @@ sub configured
 
 sub write_messages
 {
-	my ($node, $prefix, $count) = @_;
-	my $done = as_user($node, 1, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix ' || i FROM generate_series(1, $count) i");
+	my ($node, $prefix, $count, $n) = @_;
+	my $done = as_user($node, $n // 1, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix ' || i FROM generate_series(1, $count) i");
 	BAIL_OUT($done->{error}) unless $done->{ok};
 	return;
 }
@@ -76,5 +78,61 @@ $standby->promote;
 wait_until { messages_with($standby, 'claimed%') - messages_with($standby, 'claimed%', 'pending') == 20 } 20, 'the promoted standby sends it';
 wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL") == 20 } 20, '... all of it';
 is(accepted($standin), 20, '... once each');
+
+# ---- the former primary comes back as a standby --------------------------------------------------------
+
+# As an administrator does it. In between no server runs there.
+sub rejoin
+{
+	my ($former, $leader) = @_;
+	$former->{_pid} = undef;
+	my $configuration = slurp_file($former->data_dir . '/postgresql.conf');
+	command_ok([ 'pg_rewind', '--target-pgdata', $former->data_dir, '--source-server', $leader->connstr('postgres') ], 'pg_rewind makes the former primary a standby');
+	open my $file, '>', $former->data_dir . '/postgresql.conf' or die;
+	print $file $configuration;
+	close $file;
+	$former->enable_streaming($leader);
+	$former->append_conf('postgresql.conf', "synchronous_standby_names = ''\ntwilio.enabled = on");
+	chmod 0600, $former->data_dir . '/pg_twilio.key';
+	$former->start;
+	return;
+}
+
+my $so_far = posts($standin);
+rejoin($primary, $standby);
+write_messages($standby, 'elsewhere', 5);
+wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'elsewhere%' AND sid IS NOT NULL") == 5 } 10, 'the new primary sends';
+$standby->wait_for_catchup($primary);
+is($primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_twilio%'"), 0, '... and nothing of pg_twilio runs on the former one');
+is(posts($standin) - $so_far, 5, '... which sends nothing');
+
+# ---- claims that an asynchronous standby has missed ---------------------------------------------------
+
+sub states { my ($prefix) = @_; return $primary->safe_psql('postgres', "SELECT count(*), count(sid), count(DISTINCT sid) FROM twilio_messages WHERE body LIKE '$prefix%'") }
+
+$standby->safe_psql('postgres', "UPDATE twilio_settings SET resend_unknown = false WHERE user_id = '" . user_id(2) . "'");
+configured($standby, 'twilio.enabled', 'off');
+write_messages($standby, 'missed', 20);
+write_messages($standby, 'the same', 1) for 1 .. 3;
+write_messages($standby, 'refused for now', 5, 2);
+$standby->wait_for_catchup($primary);
+$walsender = process($standby, 'walsender');
+kill STOP => $walsender;
+$standin->behave('429', match => { method => 'POST', body => 'refused' });
+configured($standby, 'twilio.enabled', 'on');
+wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE (body LIKE 'missed%' OR body LIKE 'the same%') AND sid IS NOT NULL") == 23 } 20, 'a primary sends what its standby knows only as queued';
+wait_until { posts($standin, account => account_sid(2)) >= 5 } 10, '... and tries what Twilio does not take';
+$worker = worker_pid($standby);
+$standby->kill9;
+kill KILL => $walsender;
+wait_until { !kill 0, $worker } 10, 'it dies';
+$standin->calm;
+
+$primary->promote;
+wait_until { states('missed') eq '20|20|20' } 20, 'whoever takes over finds at Twilio what was sent';
+wait_until { states('the same') eq '3|3|3' } 20, '... also messages that read the same, one to one';
+wait_until { states('refused') eq '5|5|5' } 20, '... and sends what was not';
+is(accepted($standin, body => 'the same 1'), 3, 'those that read the same were sent once each');
+is(duplicates($standin), 2, '... and nothing else reads the same: nothing was sent twice');
 
 TwilioTest::finish();

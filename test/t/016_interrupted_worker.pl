@@ -1,0 +1,55 @@
+# A worker that runs an app's trigger or waits: it can be cancelled, terminated and shut down.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $standin = start_standin();
+my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1s\n");
+wait_for_worker($node, 'postgres');
+enable_sending($node, $standin, 1);
+
+# ---- between transactions -----------------------------------------------------------------------------
+
+$standin->behave('hang', times => 1);
+my $id = send_sms($node, 1, body => 'under way');
+wait_until { posts($standin) == 1 } 10, 'a request is under way';
+my $worker = worker_pid($node);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+send_sms($node, 1, body => 'after the cancel');
+wait_until { messages_with($node, 'after the cancel', 'queued') == 1 } 10, 'a worker that is cancelled while it waits for Twilio goes on';
+is(worker_pid($node), $worker, '... as the same process');
+is(message($node, $id), 'submitting', '... with its request');
+$standin->calm;
+kill TERM => $worker;
+wait_until { message($node, $id, 'sid IS NOT NULL') eq 't' } 20, 'terminated, it leaves the message to its successor';
+
+# ---- in an app's trigger that does not end ------------------------------------------------------------
+
+$node->safe_psql('postgres', <<'END');
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
+CREATE TRIGGER dawdle AFTER UPDATE OF status ON twilio_messages
+	FOR EACH ROW WHEN (NEW.body = 'dawdle') EXECUTE FUNCTION dawdle();
+END
+sub dawdling { return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker' AND wait_event = 'PgSleep'") }
+send_sms($node, 1, body => 'dawdle');
+$worker = wait_until { dawdling() } 10, q{a worker is in an app's trigger that does not end};
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+wait_until { !kill 0, $worker } 5, 'it can be terminated';
+wait_until { dawdling() } 10, 'its successor gets there, too';
+cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, 'a fast shutdown does not wait for the trigger');
+
+$node->start;
+$worker = wait_until { dawdling() } 10, 'after the start the worker is in it again';
+$node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'");
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+wait_until { messages_with($node, 'dawdle', 'queued') == 1 } 20, 'cancelled there, it goes on, and the message is sent';
+is(worker_pid($node), $worker, '... by the same process');
+is(duplicates($standin), 0, 'nothing was sent twice');
+
+TwilioTest::finish();
