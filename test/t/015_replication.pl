@@ -87,6 +87,7 @@ sub rejoin
 	my ($former, $leader) = @_;
 	$former->{_pid} = undef;
 	my $configuration = slurp_file($former->data_dir . '/postgresql.conf');
+	$leader->safe_psql('postgres', 'CHECKPOINT'); # pg_rewind looks for the new timeline in pg_control
 	command_ok([ 'pg_rewind', '--target-pgdata', $former->data_dir, '--source-server', $leader->connstr('postgres') ], 'pg_rewind makes the former primary a standby');
 	open my $file, '>', $former->data_dir . '/postgresql.conf' or die;
 	print $file $configuration;
