@@ -19,7 +19,7 @@ our @EXPORT = qw(
   new_cluster create_database connect_session start_standin
   run_sql as_user table_contents configure user_id account_sid token
   wait_until seconds_taken
-  launcher_pid worker_pid wait_for_worker wait_for_no_worker files_containing
+  launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing
 );
 
 my @standins;
@@ -183,6 +183,16 @@ sub wait_for_worker
 	my ($node, $db, $deadline, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return wait_until { worker_pid($node, $db) } $deadline // 10, $what // "a worker runs in $db";
+}
+
+# Kills the worker, which takes the whole server down for a moment, and waits until another one runs.
+sub kill_worker
+{
+	my ($node, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $killed = wait_for_worker($node, $db, 10, 'a worker is killed') or return;
+	kill KILL => $killed;
+	return wait_until { my $pid = eval { worker_pid($node, $db) }; $pid && $pid ne $killed } 30, '... and another one runs';
 }
 
 sub wait_for_no_worker
