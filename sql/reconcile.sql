@@ -186,14 +186,16 @@ COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, json
     'The first of these messages of Twilio that may be the wanted one and that no row of a user of the account has.';
 REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) FROM PUBLIC;
 
--- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs.
+-- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs. Orders
+-- are claimed as they are due, so these are among the first, and a backlog behind them need not be read.
 CREATE FUNCTION twilio_private.twin_is_under_way(wanted @extschema@.twilio_messages) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
         SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-        JOIN twilio_private.outbox o ON o.user_id = u
+        CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= clock_timestamp()
+                            ORDER BY q.due_at, q.id LIMIT 1000 + 3 * current_setting('twilio.max_in_flight')::int) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
           AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL)
