@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $standin = start_standin();
-my $conf = "twilio.poll_interval = 1h\ntwilio.request_timeout = 4s\ntwilio.reconcile_after = 1h\n";
+my $conf = "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1h\n";
 my $old = new_cluster('old', standin => $standin, conf => $conf, install_path => $ENV{OLD_INSTALL});
 wait_for_worker($old);
 
