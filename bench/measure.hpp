@@ -1,5 +1,6 @@
-// What every benchmark needs: a clock, the CPU time and memory of a process as the kernel counts them, percentiles,
-// and a connection (to libpq's environment) that ends the program when a statement fails. Results go to standard output, one `name value` a line.
+// What every benchmark needs: a clock, the CPU time and memory of a process as the kernel counts them, percentiles, and
+// a connection, to where libpq's environment says, that ends the program when a statement fails. Results go to standard
+// output, one `name value` a line.
 #pragma once
 
 #include <algorithm>
