@@ -30,16 +30,20 @@ export const delivered = (account, url, n) =>
 
 // Writes a script for wrk that posts these webhooks, in each round another part; a thread takes every second.
 export function writeScript(path, webhooks, rounds) {
-  writeFileSync(`${path}.txt`, `return {${webhooks.map(({ body, signature }) => `{"${body}","${signature}"}`).join(',\n')}}`);
+  writeFileSync(`${path}.txt`, webhooks.map(({ body, signature }) => `${body} ${signature}\n`).join(''));
   writeFileSync(
     path,
     `local threads = 0
     function setup(thread) thread:set("offset", threads) threads = threads + 1 end
-    function init() requests = dofile("${path}.txt") n = offset + math.floor(tonumber(os.getenv("ROUND")) * #requests / ${rounds}) end
+    requests = {}
+    function init()
+      for line in io.lines("${path}.txt") do requests[#requests + 1] = line end
+      n = offset + math.floor(tonumber(os.getenv("ROUND")) * #requests / ${rounds})
+    end
     function request()
       n = n + 2
-      local one = requests[n % #requests + 1]
-      return wrk.format("POST", nil, { ["Content-Type"] = "application/x-www-form-urlencoded; charset=UTF-8", ["X-Twilio-Signature"] = one[2] }, one[1])
+      local body, signature = requests[n % #requests + 1]:match("^(%S+) (%S+)$")
+      return wrk.format("POST", nil, { ["Content-Type"] = "application/x-www-form-urlencoded; charset=UTF-8", ["X-Twilio-Signature"] = signature }, body)
     end`,
   );
 }
