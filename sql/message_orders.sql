@@ -73,7 +73,7 @@ BEGIN
     ), noted AS (
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
         SELECT f.user_id, f.id, f.status, f.error_code, fail_messages.source FROM failed f
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
     )
     SELECT count(pg_notify('twilio', twilio_private.notice(f.user_id, f.id, f.status))) INTO told FROM failed f;
 END
@@ -101,7 +101,7 @@ BEGIN
     ), noted AS (
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
         SELECT c.user_id, c.id, c.status, 'local' FROM changed c
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
     )
     SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
 END

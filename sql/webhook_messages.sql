@@ -82,7 +82,7 @@ BEGIN
 
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source, raw)
     VALUES (message.user_id, message.id, said_status, said_code, 'callback', said)
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING;
     IF FOUND AND said_code = 21610 THEN -- told for the first time: START may have come since
         PERFORM twilio_private.opt_out(ARRAY[message.user_id], ARRAY[message.to_number], '21610');
     END IF;
