@@ -1,0 +1,205 @@
+-- How orders end: what came of each is told to its kind, and the row leaves the outbox, is queued again, or stays in doubt.
+
+-- Hands results to the functions of their kinds.
+CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT k.result_function, array_agg(r.result) AS results
+        FROM (SELECT unnest(kinds) AS kind, unnest(results) AS result) r
+        JOIN twilio_private.order_kind k ON k.kind = r.kind
+        GROUP BY k.result_function
+    LOOP
+        EXECUTE format('SELECT twilio_private.%I($1)', one.result_function) USING one.results;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) IS 'Calls the result functions of the kinds.';
+REVOKE ALL ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) FROM PUBLIC;
+
+-- ---- called by the worker -------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.expire_orders(order_ids bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kinds text[];
+    results twilio_private.order_result[];
+BEGIN
+    WITH gone AS (
+        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (order_ids) RETURNING o.*
+    )
+    SELECT array_agg(g.kind),
+           array_agg(ROW(g.id, g.user_id, g.ref, g.subject, 'expired', NULL, NULL, g.note, NULL, NULL,
+                         g.attempts, g.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result)
+    INTO kinds, results FROM gone g;
+    IF kinds IS NOT NULL THEN
+        PERFORM twilio_private.deliver_results(kinds, results);
+    END IF;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
+    WHEN OTHERS THEN
+        -- One that cannot be written down (an app's trigger raises) waits, and the others go on.
+        IF cardinality(order_ids) > 1 THEN
+            PERFORM twilio_private.expire_orders(ARRAY[o]) FROM unnest(order_ids) o;
+        ELSE
+            UPDATE twilio_private.outbox o
+            SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = SQLERRM WHERE o.id = ANY (order_ids);
+        END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.expire_orders(bigint[]) IS 'Ends these orders as expired.';
+REVOKE ALL ON FUNCTION twilio_private.expire_orders(bigint[]) FROM PUBLIC;
+
+-- Whoever may send learns of it in claim_orders; this finds the orders of those who may not.
+CREATE FUNCTION twilio_private.finish_expired() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT twilio_private.expire_orders(ARRAY(
+        SELECT o.id FROM twilio_private.outbox o
+        WHERE o.state = 'queued' AND o.expires_at <= clock_timestamp()
+        LIMIT 1000 FOR UPDATE SKIP LOCKED))
+$$;
+COMMENT ON FUNCTION twilio_private.finish_expired() IS 'Ends orders that have waited beyond expires_at.';
+REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.record_orders(
+    order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
+    bodies text[], retry_ats timestamptz[], ats timestamptz[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kinds text[];
+    results twilio_private.order_result[];
+BEGIN
+    SELECT array_agg(o.kind),
+           array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END, r.http_status, r.error_code, r.error_message, r.sid,
+                         r.body::jsonb, o.attempts, o.attempted_at, r.at, r.retry_at)::twilio_private.order_result)
+    INTO kinds, results
+    FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
+         AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
+    CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o;
+    IF kinds IS NOT NULL THEN
+        PERFORM twilio_private.deliver_results(kinds, results);
+    END IF;
+
+    IF 'account' = ANY (outcomes) THEN
+        PERFORM twilio_private.open_breaker(t.user_id, t.error_code, t.error_message)
+        FROM (SELECT DISTINCT ON (o.user_id) o.user_id, r.error_code, r.error_message
+              FROM unnest(order_ids, outcomes, error_codes, error_messages) AS r (order_id, outcome, error_code, error_message)
+              JOIN twilio_private.outbox o ON o.id = r.order_id
+              WHERE r.outcome = 'account') t;
+    END IF;
+
+    DELETE FROM twilio_private.outbox o
+    WHERE o.state = 'sending'
+      AND o.id = ANY (ARRAY(SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
+                            WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned')));
+
+    IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
+        UPDATE twilio_private.outbox o
+        SET state = CASE r.outcome WHEN 'unknown' THEN 'unknown' ELSE 'queued' END,
+            due_at = CASE r.outcome WHEN 'unknown' THEN 'infinity' ELSE least(coalesce(r.retry_at, clock_timestamp()), o.expires_at) END,
+            attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
+            note = r.error_message
+        FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
+        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state = 'sending'
+          AND r.outcome IN ('retry', 'account', 'unknown');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
+    'Records what came of orders: tells their kinds, ends them, queues them again or leaves them unknown.
+Outcome account: the account is refused, so the order waits and the user''s breaker opens.';
+REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kinds text[];
+    results twilio_private.order_result[];
+BEGIN
+    WITH doubtful AS (
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
+        WHERE o.id = ANY (order_ids)
+        RETURNING o.*
+    )
+    -- They end when the other side can no longer take what the network still holds: as long from now as a worker would
+    -- have waited for the answer, or as whoever set reconcile_after is ready to wait.
+    SELECT array_agg(d.kind),
+           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL, d.attempts, d.attempted_at,
+                         clock_timestamp() + least(current_setting('twilio.request_timeout')::interval,
+                                                   current_setting('twilio.reconcile_after')::interval), NULL)::twilio_private.order_result)
+    INTO kinds, results FROM doubtful d;
+    IF kinds IS NOT NULL THEN
+        PERFORM twilio_private.deliver_results(kinds, results);
+    END IF;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
+    WHEN OTHERS THEN
+        -- One that cannot be written down (an app's trigger raises) stays for the next worker, and the others go on.
+        IF cardinality(order_ids) > 1 THEN
+            PERFORM twilio_private.doubt_orders(ARRAY[o]) FROM unnest(order_ids) o;
+        ELSE
+            RAISE LOG 'twilio: the doubt about order % cannot be written down: %', order_ids[1], SQLERRM;
+        END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[]) IS 'Marks orders as unknown that were cut off on their way.';
+REVOKE ALL ON FUNCTION twilio_private.doubt_orders(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.recover_orders() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE twilio_private.outbox o SET state = 'queued', due_at = clock_timestamp()
+    FROM twilio_private.order_kind k
+    WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
+    PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'));
+    -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
+    IF twilio_private.enter_timeline() THEN
+        PERFORM twilio_private.look_before_sending(3 * current_setting('twilio.max_in_flight')::integer);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.recover_orders() IS
+    'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.
+After a promotion so may it have the next ones.';
+REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
+    WHERE o.id = ANY (order_ids) AND o.state = 'sending'
+$$;
+COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
+REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;
+
+-- ---- called by the kinds --------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.settle_order(order_id bigint) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM twilio_private.outbox o WHERE o.id = settle_order.order_id AND o.state = 'unknown'
+$$;
+COMMENT ON FUNCTION twilio_private.settle_order(bigint) IS 'Ends an unknown order whose fate is clear now.';
+REVOKE ALL ON FUNCTION twilio_private.settle_order(bigint) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.requeue_order(order_id bigint, due_at timestamptz DEFAULT clock_timestamp()) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE twilio_private.outbox o SET state = 'queued', due_at = requeue_order.due_at
+    WHERE o.id = requeue_order.order_id AND o.state = 'unknown';
+    PERFORM twilio_private.wake_worker();
+END
+$$;
+COMMENT ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) IS 'Queues an unknown order again, because Twilio never took it.';
+REVOKE ALL ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) FROM PUBLIC;
