@@ -129,7 +129,7 @@ sub restore
 # What anybody may see: no right, our own errors, and what they asked for themselves (read-only, a setting that is
 # nonsense, an aborted transaction, 40001 where they want to be serializable). All but twilio_webhook also that input is bad; what Twilio has signed is taken as it is.
 my $expected = qr/^(?:25006|25P02|3B001|42501|PT\d\d\d) |^22023 invalid value for parameter|^22P02 invalid input syntax for type json/;
-my $bad_input = qr/^(?:22...|23502|23503|23505|23514|428C9|55000) /;
+my $bad_input = qr/^(?:22...|23502|23503|23505|23514|428C9|54000|55000) /;
 my (%states, %odd, $statements, $lost);
 
 sub run_batch
