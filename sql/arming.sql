@@ -85,14 +85,18 @@ $$;
 COMMENT ON FUNCTION twilio_private.arm_first() IS 'Arms this database when its first token is stored.';
 REVOKE ALL ON FUNCTION twilio_private.arm_first() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.is_here(arming twilio_private.arming) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN (arming).system_identifier = twilio_private.system_identifier() AND (arming).database_oid = twilio_private.database_oid();
+COMMENT ON FUNCTION twilio_private.is_here(twilio_private.arming) IS 'Whether it was done in this cluster and database.';
+REVOKE ALL ON FUNCTION twilio_private.is_here(twilio_private.arming) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.armed_here() RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (
-        SELECT FROM twilio_private.arming a
-        WHERE a.system_identifier = twilio_private.system_identifier() AND a.database_oid = twilio_private.database_oid());
+    RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE twilio_private.is_here(a));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database, that sending was last armed or disarmed.';
@@ -103,7 +107,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE a.armed) AND twilio_private.armed_here();
+    RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE a.armed AND twilio_private.is_here(a));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.armed() IS 'Whether orders may be sent from this database.';
