@@ -87,6 +87,8 @@ sub rejoin
 	my ($former, $leader) = @_;
 	$former->{_pid} = undef;
 	my $configuration = slurp_file($former->data_dir . '/postgresql.conf');
+	# Before its first checkpoint a new primary still looks like the former one to pg_rewind.
+	$leader->safe_psql('postgres', 'CHECKPOINT');
 	command_ok([ 'pg_rewind', '--target-pgdata', $former->data_dir, '--source-server', $leader->connstr('postgres') ], 'pg_rewind makes the former primary a standby');
 	open my $file, '>', $former->data_dir . '/postgresql.conf' or die;
 	print $file $configuration;
