@@ -164,7 +164,7 @@ BEGIN
     PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'));
     -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
     IF twilio_private.enter_timeline() THEN
-        PERFORM twilio_private.look_before_sending(3 * current_setting('twilio.max_in_flight')::integer);
+        PERFORM twilio_private.look_before_sending(twilio_private.most_claimed());
     END IF;
 END
 $$;

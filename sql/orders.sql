@@ -154,6 +154,13 @@ $$;
 COMMENT ON FUNCTION twilio_private.build_requests(text, bigint[]) IS 'The requests of claimed orders of one kind; an order that cannot be built fails alone.';
 REVOKE ALL ON FUNCTION twilio_private.build_requests(text, bigint[]) FROM PUBLIC;
 
+-- openPerSlot of src/turns.hpp says three.
+CREATE FUNCTION twilio_private.most_claimed() RETURNS integer
+LANGUAGE sql STABLE
+RETURN 3 * current_setting('twilio.max_in_flight')::integer;
+COMMENT ON FUNCTION twilio_private.most_claimed() IS 'How many orders a worker has claimed at most: in flight, or next to be started.';
+REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[])
 RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires boolean,
                username text, credential_kind text, key_id text, sealed bytea,

@@ -195,7 +195,7 @@ AS $$
     SELECT EXISTS (
         SELECT FROM twilio_private.users_of_account(wanted.user_id) u
         CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= clock_timestamp()
-                            ORDER BY q.due_at, q.id LIMIT 1000 + 3 * current_setting('twilio.max_in_flight')::int) o
+                            ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
           AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL)

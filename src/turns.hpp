@@ -14,7 +14,7 @@
 
 namespace twilio {
 
-inline constexpr int openPerSlot = 3;
+inline constexpr int openPerSlot = 3; // most_claimed() in sql/orders.sql says the same
 
 // A tenant with queued orders, as SQL lists it.
 struct Waiting {
