@@ -1,6 +1,6 @@
 -- The order kinds `message` (the sending) and `message_cancel`: what is posted to Twilio, and what its answer means.
 
-CREATE FUNCTION twilio_private.message_requests(orders bigint[])
+CREATE FUNCTION twilio_private.message_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -17,9 +17,8 @@ BEGIN
         WITH submitted AS (
             UPDATE @extschema@.twilio_messages m
             SET status = 'submitting', submitted_at = clock_timestamp(), updated_at = clock_timestamp()
-            FROM twilio_private.outbox o
-            WHERE o.id = ANY (orders) AND m.user_id = o.user_id AND m.id = o.ref
-              AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
+            FROM unnest(orders) o
+            WHERE m.user_id = o.user_id AND m.id = o.ref AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
               AND (m.send_at IS NULL OR m.send_at <= clock_timestamp()
                    OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at))
             RETURNING o.id AS order_id, m.*,
@@ -45,14 +44,14 @@ BEGIN
         -- Planned at Twilio when they were ordered, too close to their time by now: kept here until then.
         INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
         SELECT o.user_id, 'message', m.id, m.send_at, o.expires_at
-        FROM twilio_private.outbox o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE o.id = ANY (orders) AND m.send_at > clock_timestamp() AND m.sid IS NULL AND m.status = 'pending';
+        FROM unnest(orders) o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        WHERE m.send_at > clock_timestamp() AND m.sid IS NULL AND m.status = 'pending';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_requests(bigint[]) IS
+COMMENT ON FUNCTION twilio_private.message_requests(twilio_private.outbox[]) IS
     'The POSTs that send these messages; marks them as submitting.';
-REVOKE ALL ON FUNCTION twilio_private.message_requests(bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.message_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.fail_messages(user_ids uuid[], ids uuid[], codes int[], reasons text[], source text) RETURNS void
 LANGUAGE plpgsql
@@ -182,7 +181,7 @@ REVOKE ALL ON FUNCTION twilio_private.message_results(twilio_private.order_resul
 
 -- ---- cancelling what Twilio keeps for later ---------------------------------------------------------------------------
 
-CREATE FUNCTION twilio_private.message_cancel_requests(orders bigint[])
+CREATE FUNCTION twilio_private.message_cancel_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -190,14 +189,14 @@ AS $$
 BEGIN
     RETURN QUERY
         SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Messages/%s.json', m.sid), 'Status=canceled'
-        FROM twilio_private.outbox o
+        FROM unnest(orders) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE o.id = ANY (orders) AND m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted');
+        WHERE m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted');
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_cancel_requests(bigint[]) IS
+COMMENT ON FUNCTION twilio_private.message_cancel_requests(twilio_private.outbox[]) IS
     'The POSTs that cancel messages planned at Twilio.';
-REVOKE ALL ON FUNCTION twilio_private.message_cancel_requests(bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.message_cancel_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_cancel_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql

@@ -40,7 +40,7 @@ It happens when the transaction commits; twilio_numbers.sms_url shows it, twilio
 REVOKE ALL ON FUNCTION @extschema@.twilio_configure_webhooks() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_configure_webhooks() TO twilio_user;
 
-CREATE FUNCTION twilio_private.number_webhook_requests(orders bigint[])
+CREATE FUNCTION twilio_private.number_webhook_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -51,13 +51,13 @@ BEGIN
     RETURN QUERY
         SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/IncomingPhoneNumbers/%s.json', n.sid),
                twilio_private.form_encode(ARRAY['SmsUrl', url, 'SmsMethod', 'POST', 'StatusCallback', url, 'StatusCallbackMethod', 'POST'])
-        FROM twilio_private.outbox o
+        FROM unnest(orders) o
         JOIN @extschema@.twilio_numbers n ON n.user_id = o.user_id AND n.sid = o.subject
-        WHERE o.id = ANY (orders) AND url <> '';
+        WHERE url <> '';
 END
 $$;
-COMMENT ON FUNCTION twilio_private.number_webhook_requests(bigint[]) IS 'The POSTs that set the webhooks of numbers.';
-REVOKE ALL ON FUNCTION twilio_private.number_webhook_requests(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.number_webhook_requests(twilio_private.outbox[]) IS 'The POSTs that set the webhooks of numbers.';
+REVOKE ALL ON FUNCTION twilio_private.number_webhook_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.number_webhook_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql

@@ -1,24 +1,15 @@
 -- How orders end: what came of each is told to its kind, and the row leaves the outbox, is queued again, or stays in doubt.
 
--- Hands results to the functions of their kinds.
-CREATE FUNCTION twilio_private.deliver_results(kinds text[], results twilio_private.order_result[]) RETURNS void
+CREATE FUNCTION twilio_private.deliver_results(kind text, results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    one record;
 BEGIN
-    FOR one IN
-        SELECT k.result_function, array_agg(r.result) AS results
-        FROM (SELECT unnest(kinds) AS kind, unnest(results) AS result) r
-        JOIN twilio_private.order_kind k ON k.kind = r.kind
-        GROUP BY k.result_function
-    LOOP
-        EXECUTE format('SELECT twilio_private.%I($1)', one.result_function) USING one.results;
-    END LOOP;
+    EXECUTE format('SELECT twilio_private.%I($1)', (SELECT k.result_function FROM twilio_private.order_kind k
+                                                    WHERE k.kind = deliver_results.kind)) USING results;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) IS 'Calls the result functions of the kinds.';
-REVOKE ALL ON FUNCTION twilio_private.deliver_results(text[], twilio_private.order_result[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) IS 'Calls the result function of a kind.';
+REVOKE ALL ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) FROM PUBLIC;
 
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
@@ -26,19 +17,18 @@ CREATE FUNCTION twilio_private.expire_orders(order_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kinds text[];
+    kind text;
     results twilio_private.order_result[];
 BEGIN
-    WITH gone AS (
-        DELETE FROM twilio_private.outbox o WHERE o.id = ANY (order_ids) RETURNING o.*
-    )
-    SELECT array_agg(g.kind),
-           array_agg(ROW(g.id, g.user_id, g.ref, g.subject, 'expired', NULL, NULL, g.note, NULL, NULL,
-                         g.attempts, g.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result)
-    INTO kinds, results FROM gone g;
-    IF kinds IS NOT NULL THEN
-        PERFORM twilio_private.deliver_results(kinds, results);
-    END IF;
+    FOR kind, results IN
+        WITH gone AS (
+            DELETE FROM twilio_private.outbox o WHERE o.ctid = ANY (twilio_private.places(order_ids)) RETURNING o
+        )
+        SELECT (g.o).kind, array_agg(twilio_private.result_without_answer(g.o, 'expired', (g.o).note, clock_timestamp()))
+        FROM gone g GROUP BY (g.o).kind
+    LOOP
+        PERFORM twilio_private.deliver_results(kind, results);
+    END LOOP;
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
     WHEN OTHERS THEN
@@ -47,7 +37,7 @@ EXCEPTION
             PERFORM twilio_private.expire_orders(ARRAY[o]) FROM unnest(order_ids) o;
         ELSE
             UPDATE twilio_private.outbox o
-            SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = SQLERRM WHERE o.id = ANY (order_ids);
+            SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = SQLERRM WHERE o.id = order_ids[1];
         END IF;
 END
 $$;
@@ -73,19 +63,21 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kinds text[];
+    kind text;
     results twilio_private.order_result[];
 BEGIN
-    SELECT array_agg(o.kind),
-           array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END, r.http_status, r.error_code, r.error_message, r.sid,
-                         r.body::jsonb, o.attempts, o.attempted_at, r.at, r.retry_at)::twilio_private.order_result)
-    INTO kinds, results
-    FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
-         AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
-    CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o;
-    IF kinds IS NOT NULL THEN
-        PERFORM twilio_private.deliver_results(kinds, results);
-    END IF;
+    FOR kind, results IN
+        SELECT o.kind, array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END,
+                                     r.http_status, r.error_code, r.error_message, r.sid, r.body::jsonb, o.attempts, o.attempted_at,
+                                     r.at, r.retry_at)::twilio_private.order_result)
+        FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
+             AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
+        -- OFFSET 0 fixes the order of the join: the other way round, it reads the whole queue.
+        CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
+        GROUP BY o.kind
+    LOOP
+        PERFORM twilio_private.deliver_results(kind, results);
+    END LOOP;
 
     IF 'account' = ANY (outcomes) THEN
         PERFORM twilio_private.open_breaker(t.user_id, t.error_code, t.error_message)
@@ -96,9 +88,10 @@ BEGIN
     END IF;
 
     DELETE FROM twilio_private.outbox o
-    WHERE o.state = 'sending'
-      AND o.id = ANY (ARRAY(SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
-                            WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned')));
+    WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+        SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
+        WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned'))))
+      AND o.state = 'sending';
 
     IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
         UPDATE twilio_private.outbox o
@@ -107,7 +100,7 @@ BEGIN
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
         FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
-        WHERE o.id = ANY (order_ids) AND o.id = r.order_id AND o.state = 'sending'
+        WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.id = r.order_id AND o.state = 'sending'
           AND r.outcome IN ('retry', 'account', 'unknown');
     END IF;
 END
@@ -121,25 +114,24 @@ CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kinds text[];
+    -- The attempts end when the other side can no longer take what the network still holds: as long from now as a worker
+    -- would have waited for the answer, or as whoever set reconcile_after is ready to wait.
+    over_at CONSTANT timestamptz := clock_timestamp() + least(current_setting('twilio.request_timeout')::interval,
+                                                              current_setting('twilio.reconcile_after')::interval);
+    kind text;
     results twilio_private.order_result[];
 BEGIN
-    WITH doubtful AS (
-        UPDATE twilio_private.outbox o
-        SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
-        WHERE o.id = ANY (order_ids)
-        RETURNING o.*
-    )
-    -- They end when the other side can no longer take what the network still holds: as long from now as a worker would
-    -- have waited for the answer, or as whoever set reconcile_after is ready to wait.
-    SELECT array_agg(d.kind),
-           array_agg(ROW(d.id, d.user_id, d.ref, d.subject, 'unknown', NULL, NULL, d.note, NULL, NULL, d.attempts, d.attempted_at,
-                         clock_timestamp() + least(current_setting('twilio.request_timeout')::interval,
-                                                   current_setting('twilio.reconcile_after')::interval), NULL)::twilio_private.order_result)
-    INTO kinds, results FROM doubtful d;
-    IF kinds IS NOT NULL THEN
-        PERFORM twilio_private.deliver_results(kinds, results);
-    END IF;
+    FOR kind, results IN
+        WITH doubtful AS (
+            UPDATE twilio_private.outbox o
+            SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
+            WHERE o.ctid = ANY (twilio_private.places(order_ids)) RETURNING o
+        )
+        SELECT (d.o).kind, array_agg(twilio_private.result_without_answer(d.o, 'unknown', (d.o).note, over_at))
+        FROM doubtful d GROUP BY (d.o).kind
+    LOOP
+        PERFORM twilio_private.deliver_results(kind, results);
+    END LOOP;
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
     WHEN OTHERS THEN
@@ -177,7 +169,7 @@ CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
-    WHERE o.id = ANY (order_ids) AND o.state = 'sending'
+    WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.state = 'sending'
 $$;
 COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
 REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;

@@ -1,7 +1,7 @@
 -- Orders: everything that the worker does at Twilio on behalf of committed rows. The engine (src/dispatcher.cpp) knows
 -- how to claim, pace, repeat and record an order; what an order is, its kind says, by two functions in SQL:
 --
---   request_function(orders bigint[]) → rows (order_id, method, host, path, form): what to send. The literal {AccountSid}
+--   request_function(orders outbox[]) → rows (order_id, method, host, path, form): what to send. The literal {AccountSid}
 --       in path stands for the tenant's Account SID. An order that is not returned has nothing to send and is dropped.
 --   result_function(results twilio_private.order_result[]) → void: what came of it.
 --
@@ -64,6 +64,13 @@ CREATE TRIGGER wake_worker_at_commit AFTER INSERT ON twilio_private.outbox
 CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight ON @extschema@.twilio_settings
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
 
+-- Whatever the size of the table for which a plan was made, this one reads by key, and so does what uses its answer.
+CREATE FUNCTION twilio_private.places(order_ids bigint[]) RETURNS tid[]
+LANGUAGE sql STABLE
+RETURN ARRAY(SELECT (SELECT o.ctid FROM twilio_private.outbox o WHERE o.id = i) FROM unnest(order_ids) i);
+COMMENT ON FUNCTION twilio_private.places(bigint[]) IS 'Where the rows of these orders are in the outbox.';
+REVOKE ALL ON FUNCTION twilio_private.places(bigint[]) FROM PUBLIC;
+
 CREATE TYPE twilio_private.order_request AS (order_id bigint, method text, host text, path text, form text);
 COMMENT ON TYPE twilio_private.order_request IS 'What to send for an order.';
 REVOKE ALL ON TYPE twilio_private.order_request FROM PUBLIC;
@@ -75,6 +82,15 @@ CREATE TYPE twilio_private.order_result AS (
 COMMENT ON TYPE twilio_private.order_result IS
     'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended.';
 REVOKE ALL ON TYPE twilio_private.order_result FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.result_without_answer(o twilio_private.outbox, outcome text, reason text, at timestamptz)
+RETURNS twilio_private.order_result
+LANGUAGE sql IMMUTABLE
+RETURN ROW(o.id, o.user_id, o.ref, o.subject, outcome, NULL, NULL, reason, NULL, NULL, o.attempts, o.attempted_at, at, NULL)
+       ::twilio_private.order_result;
+COMMENT ON FUNCTION twilio_private.result_without_answer(twilio_private.outbox, text, text, timestamptz) IS
+    'What came of an order to which Twilio said nothing.';
+REVOKE ALL ON FUNCTION twilio_private.result_without_answer(twilio_private.outbox, text, text, timestamptz) FROM PUBLIC;
 
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
@@ -112,14 +128,14 @@ REVOKE ALL ON FUNCTION twilio_private.waiting_tenants() FROM PUBLIC;
 
 -- Builds the requests of claimed orders of one kind. Where one order breaks the whole set, each is built alone, and
 -- the broken one ends as poisoned.
-CREATE FUNCTION twilio_private.build_requests(kind text, orders bigint[]) RETURNS SETOF twilio_private.order_request
+CREATE FUNCTION twilio_private.build_requests(kind text, orders twilio_private.outbox[]) RETURNS SETOF twilio_private.order_request
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     builder text := (SELECT format('SELECT order_id, method, host, path, form FROM twilio_private.%I($1)', k.request_function)
                      FROM twilio_private.order_kind k WHERE k.kind = build_requests.kind);
-    one bigint;
+    one twilio_private.outbox;
     broken text;
 BEGIN
     BEGIN
@@ -137,22 +153,19 @@ BEGIN
             GET STACKED DIAGNOSTICS broken = MESSAGE_TEXT;
             BEGIN
                 PERFORM twilio_private.deliver_results(
-                    array_agg(o.kind),
-                    array_agg(ROW(o.id, o.user_id, o.ref, o.subject, 'poisoned', NULL, NULL, broken, NULL, NULL,
-                                  o.attempts, o.attempted_at, clock_timestamp(), NULL)::twilio_private.order_result))
-                FROM twilio_private.outbox o WHERE o.id = one;
-                DELETE FROM twilio_private.outbox o WHERE o.id = one;
+                    kind, ARRAY[twilio_private.result_without_answer(one, 'poisoned', broken, clock_timestamp())]);
+                DELETE FROM twilio_private.outbox o WHERE o.id = one.id;
             EXCEPTION WHEN OTHERS THEN
                 -- Not even its failure can be written down (an app's trigger raises): it waits, and the others go on.
                 UPDATE twilio_private.outbox o
-                SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = broken WHERE o.id = one;
+                SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = broken WHERE o.id = one.id;
             END;
         END;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.build_requests(text, bigint[]) IS 'The requests of claimed orders of one kind; an order that cannot be built fails alone.';
-REVOKE ALL ON FUNCTION twilio_private.build_requests(text, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.build_requests(text, twilio_private.outbox[]) IS 'The requests of claimed orders of one kind; an order that cannot be built fails alone.';
+REVOKE ALL ON FUNCTION twilio_private.build_requests(text, twilio_private.outbox[]) FROM PUBLIC;
 
 -- openPerSlot of src/turns.hpp says three.
 CREATE FUNCTION twilio_private.most_claimed() RETURNS integer
@@ -170,7 +183,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     claimed_kind text;
-    claimed bigint[];
+    claimed twilio_private.outbox[];
     late bigint[];
     requests twilio_private.order_request[];
     returned bigint;
@@ -182,17 +195,17 @@ BEGIN
         WITH claim AS (
             UPDATE twilio_private.outbox o
             SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
-            WHERE o.id = ANY (ARRAY(
-                SELECT q.id
+            WHERE o.ctid = ANY (ARRAY(
+                SELECT q.ctid
                 FROM unnest(user_ids, counts) AS wanted (user_id, n)
                 CROSS JOIN LATERAL (
-                    SELECT o.id FROM twilio_private.outbox o
+                    SELECT o.ctid FROM twilio_private.outbox o
                     WHERE o.user_id = wanted.user_id AND o.due_at <= clock_timestamp() AND o.state = 'queued'
                     ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q))
-            RETURNING o.id, o.kind, coalesce(o.expires_at <= clock_timestamp(), false) AS late
+            RETURNING o, coalesce(o.expires_at <= clock_timestamp(), false) AS late
         )
-        SELECT c.kind, array_agg(c.id) FILTER (WHERE NOT c.late), array_agg(c.id) FILTER (WHERE c.late)
-        FROM claim c GROUP BY c.kind
+        SELECT (c.o).kind, array_agg(c.o) FILTER (WHERE NOT c.late), array_agg((c.o).id) FILTER (WHERE c.late)
+        FROM claim c GROUP BY (c.o).kind
     LOOP
         IF late IS NOT NULL THEN
             PERFORM twilio_private.expire_orders(late);
@@ -222,7 +235,9 @@ BEGIN
         END IF;
         IF cardinality(requests) < cardinality(claimed) THEN
             DELETE FROM twilio_private.outbox o
-            WHERE o.id = ANY (claimed) AND o.state = 'sending' AND o.id NOT IN (SELECT r.order_id FROM unnest(requests) r);
+            WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+                SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
+              AND o.state = 'sending';
         END IF;
     END LOOP;
 END

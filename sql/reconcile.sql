@@ -82,7 +82,7 @@ COMMENT ON FUNCTION twilio_private.end_doubt(uuid, uuid) IS
     'Ends the orders of a message that Twilio turned out to have. One that is being claimed now finds the SID by itself.';
 REVOKE ALL ON FUNCTION twilio_private.end_doubt(uuid, uuid) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.message_look_requests(orders bigint[])
+CREATE FUNCTION twilio_private.message_look_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -96,9 +96,8 @@ BEGIN
         SELECT o.id, o.subject, m.user_id, m.id AS message_id, m.sid, m.status, m.to_number,
                CASE WHEN m.messaging_service_sid IS NULL THEN m.from_number END AS from_number,
                twilio_private.earliest_creation(m) AS earliest
-        FROM twilio_private.outbox o
+        FROM unnest(orders) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE o.id = ANY (orders)
     LOOP
         CONTINUE WHEN look.status <> 'unknown' AND look.sid IS NULL;
         IF look.sid IS NOT NULL THEN
@@ -116,9 +115,9 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_look_requests(bigint[]) IS
+COMMENT ON FUNCTION twilio_private.message_look_requests(twilio_private.outbox[]) IS
     'The GETs that look for messages whose answer was lost.';
-REVOKE ALL ON FUNCTION twilio_private.message_look_requests(bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.message_look_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 -- Nothing that an answer says may lead to another host or account.
 CREATE FUNCTION twilio_private.next_page_of_messages(body jsonb) RETURNS text

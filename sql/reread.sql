@@ -89,7 +89,7 @@ COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) I
     'Some of the messages accepted in that window whose final status or price is not known yet.';
 REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.message_reread_requests(orders bigint[])
+CREATE FUNCTION twilio_private.message_reread_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -105,7 +105,7 @@ BEGIN
         SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step,
                to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS window_start,
                nullif(split_part(o.subject, ' ', 3), '') AS page
-        FROM twilio_private.outbox o WHERE o.id = ANY (orders)
+        FROM unnest(orders) o
     LOOP
         order_id := reread.id;
         path := reread.page;
@@ -127,9 +127,9 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_reread_requests(bigint[]) IS
+COMMENT ON FUNCTION twilio_private.message_reread_requests(twilio_private.outbox[]) IS
     'The GETs that list messages again; a few are fetched one by one instead.';
-REVOKE ALL ON FUNCTION twilio_private.message_reread_requests(bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.message_reread_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql
@@ -169,7 +169,7 @@ COMMENT ON FUNCTION twilio_private.message_reread_results(twilio_private.order_r
     'Takes a page of messages that were listed again.';
 REVOKE ALL ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.message_fetch_requests(orders bigint[])
+CREATE FUNCTION twilio_private.message_fetch_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -180,13 +180,13 @@ AS $$
 BEGIN
     RETURN QUERY
         SELECT o.id, 'GET', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Messages/%s.json', m.sid), NULL::text
-        FROM twilio_private.outbox o
+        FROM unnest(orders) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE o.id = ANY (orders) AND m.sid IS NOT NULL;
+        WHERE m.sid IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.message_fetch_requests(bigint[]) IS 'The GETs that fetch messages once more.';
-REVOKE ALL ON FUNCTION twilio_private.message_fetch_requests(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.message_fetch_requests(twilio_private.outbox[]) IS 'The GETs that fetch messages once more.';
+REVOKE ALL ON FUNCTION twilio_private.message_fetch_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_fetch_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql
