@@ -11,6 +11,7 @@
 #include <deque>
 #include <new>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <curl/curl.h>
@@ -102,6 +103,7 @@ private:
     Connections connections_;
     std::size_t startedOnConnections_ = 0;
     std::size_t mostInFlight_ = 0;
+    std::size_t startedSincePump_ = 0;
     std::vector<Owned> idle_;
     std::unordered_map<std::uint64_t, Owned> inFlight_;
 };
@@ -222,6 +224,7 @@ void HttpEngine::Impl::start(Request&& request)
         return refuse(id, "curl did not take the request");
     }
     startedOnConnections_++;
+    startedSincePump_++;
     mostInFlight_ = std::max(mostInFlight_, inFlight_.size());
 }
 
@@ -268,6 +271,9 @@ void HttpEngine::Impl::pump()
 {
     const SignalsBlocked blocked;
     const FreedMemoryOverwritten overwritten;
+    std::optional<SocketWatch::Cork> cork;
+    if (std::exchange(startedSincePump_, 0) > 1 && speaksHttp2_)
+        cork.emplace(sockets_);
     for (const SocketWatch::Event& event : sockets_.look())
         drive(event.socket, (event.isReadable ? CURL_CSELECT_IN : 0) | (event.isWritable ? CURL_CSELECT_OUT : 0) |
                                 (event.isBroken ? CURL_CSELECT_ERR : 0));

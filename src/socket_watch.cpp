@@ -7,6 +7,8 @@
 #include <new>
 #include <system_error>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -109,6 +111,12 @@ const std::vector<SocketWatch::Event>& SocketWatch::look()
         }
     }
     return events_;
+}
+
+void SocketWatch::setCorks(int value) const noexcept
+{
+    for (const auto& [socket, isResting] : own_)
+        ::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
 
 // Not closed, for the descriptor is curl's; but nothing is left to read, and so it looks as dead as it is.

@@ -47,7 +47,21 @@ public:
     // What has happened, without waiting. Ends idle connections that moved.
     const std::vector<Event>& look();
 
+    // While it lives, what is written leaves in full packets only, the rest when it ends: many small requests on one
+    // connection of HTTP/2 are one walk through the kernel's network instead of two each.
+    class Cork {
+    public:
+        explicit Cork(const SocketWatch& watch) noexcept : watch_(watch) { watch_.setCorks(1); }
+        ~Cork() { watch_.setCorks(0); }
+        Cork(const Cork&) = delete;
+        Cork& operator=(const Cork&) = delete;
+
+    private:
+        const SocketWatch& watch_;
+    };
+
 private:
+    void setCorks(int value) const noexcept;
     void forget(int socket) const noexcept;
     static void hangUp(int socket) noexcept;
 
