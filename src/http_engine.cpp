@@ -169,27 +169,25 @@ void HttpEngine::Impl::configure(Options options)
         return;
     const FreedMemoryOverwritten overwritten;
     adopt(std::move(options));
+    idle_.clear();
     speaksHttp2_ = true;
     retireConnections();
 }
 
 HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
 {
-    Owned transfer;
-    if (idle_.empty()) {
-        transfer = std::make_unique<Transfer>();
-    } else {
-        transfer = std::move(idle_.back());
-        idle_.pop_back();
-    }
-    if (transfer->generation() != generation_)
-        transfer->configure(options_, generation_, sockets_);
+    if (idle_.empty())
+        return std::make_unique<Transfer>(options_, generation_, sockets_);
+    Owned transfer = std::move(idle_.back());
+    idle_.pop_back();
     return transfer;
 }
 
 void HttpEngine::Impl::release(Owned transfer)
 {
     transfer->clear();
+    if (transfer->generation() != generation_)
+        return;
     if (!transfer->isOn(connections_))
         transfer->leaveConnections();
     idle_.push_back(std::move(transfer));

@@ -105,12 +105,6 @@ Connections makeConnections()
     return connections;
 }
 
-Transfer::Transfer() : easy_(curl_easy_init())
-{
-    if (easy_ == nullptr)
-        throw std::bad_alloc();
-}
-
 Transfer* Transfer::of(CURL* easy)
 {
     char* self = nullptr;
@@ -118,10 +112,12 @@ Transfer* Transfer::of(CURL* easy)
     return reinterpret_cast<Transfer*>(self);
 }
 
-void Transfer::configure(const Options& options, std::uint64_t generation, SocketWatch& sockets)
+Transfer::Transfer(const Options& options, std::uint64_t generation, SocketWatch& sockets)
+    : easy_(curl_easy_init()), generation_(generation), maxResponseSize_(options.maxResponseSize)
 {
     CURL* const easy = easy_.get();
-    curl_easy_reset(easy);
+    if (easy == nullptr)
+        throw std::bad_alloc();
 
     set(easy, CURLOPT_PRIVATE, this);
     set(easy, CURLOPT_ERRORBUFFER, error_);
@@ -159,15 +155,12 @@ void Transfer::configure(const Options& options, std::uint64_t generation, Socke
     set(easy, CURLOPT_PROXY, options.proxy.c_str());
     set(easy, CURLOPT_NOPROXY, "");
 
-    connectTo_.reset();
     if (!options.connectTo.empty()) {
         connectTo_.reset(curl_slist_append(nullptr, ("::" + options.connectTo).c_str()));
         if (connectTo_ == nullptr)
             throw std::bad_alloc();
         set(easy, CURLOPT_CONNECT_TO, connectTo_.get());
     }
-    maxResponseSize_ = options.maxResponseSize;
-    generation_ = generation;
 }
 
 bool Transfer::prepare(Request&& request, const Options& options, const Connections& connections,

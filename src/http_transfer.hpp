@@ -28,14 +28,14 @@ Connections makeConnections();
 
 class Transfer {
 public:
-    Transfer();
+    // With what all requests share. For other options there is another transfer: libcurl 7.88 refuses some options to a
+    // handle that was canceled. Throws std::bad_alloc.
+    Transfer(const Options& options, std::uint64_t generation, SocketWatch& sockets);
     Transfer(const Transfer&) = delete;
     Transfer& operator=(const Transfer&) = delete;
     ~Transfer() { clear(); }
 
-    // What all requests share. Throws std::bad_alloc.
-    void configure(const Options& options, std::uint64_t generation, SocketWatch& sockets);
-    std::uint64_t generation() const { return generation_; } // of the options it was configured with
+    std::uint64_t generation() const { return generation_; } // of the options
 
     // What this request is. False: curl does not take it, see failure().
     bool prepare(Request&& request, const Options& options, const Connections& connections, bool waitForConnection);
@@ -80,7 +80,7 @@ private:
     Connections connections_; // outlives the handle
     std::unique_ptr<CURL, EasyCleanup> easy_;
     std::unique_ptr<curl_slist, ListCleanup> connectTo_;
-    std::uint64_t generation_ = 0;
+    std::uint64_t generation_;
     std::uint64_t id_ = 0;
 
     std::string method_;
@@ -94,7 +94,7 @@ private:
 
     int timesIssued_ = 0;
     bool isTooLarge_ = false;
-    std::size_t maxResponseSize_ = 0;
+    std::size_t maxResponseSize_;
     std::string response_;
     char error_[CURL_ERROR_SIZE] = {};
 };

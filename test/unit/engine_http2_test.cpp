@@ -56,6 +56,28 @@ TEST_F(EngineTest, retiresAConnectionBeforeTheServerDoes)
     EXPECT_LE(server.connections(), 5);
 }
 
+// A handle of libcurl 7.88 that was canceled refuses some options from then on.
+TEST_F(EngineTest, newOptionsFitWhatWasUsedBefore)
+{
+    for (const bool http2 : {false, true}) {
+        serve([](const Received&) { return respond(201); }, http2);
+        Options changing = options();
+        HttpEngine engine(changing);
+        std::uint64_t id = 0;
+        for (int round = 1; round <= 3; round++) {
+            changing.requestTimeout = std::chrono::seconds(10 + round);
+            engine.configure(changing);
+            for (int i = 0; i < 20; i++)
+                engine.start(post(++id));
+            engine.pump();
+            engine.cancel(id);
+            EXPECT_EQ(wait(engine).transport, Transport::canceled);
+            for (int i = 1; i < 20; i++)
+                EXPECT_EQ(wait(engine).status, 201) << "round " << round << ", reply " << i;
+        }
+    }
+}
+
 TEST_F(EngineTest, anIdleConnectionOutlivesWhatTheServerSaysOnIt)
 {
     auto& server = serve([](const Received&) { return respond(201); }, true);
