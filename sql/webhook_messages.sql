@@ -28,7 +28,7 @@ COMMENT ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) IS
 REVOKE ALL ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) FROM PUBLIC;
 
 -- Returns false where the message is none of the owners'. Callbacks come late, twice and in any order; what is usual,
--- the next status of a message whose SID is known, takes one UPDATE and one INSERT.
+-- the next status of a message whose SID is known, takes one UPDATE by that SID and one INSERT.
 CREATE FUNCTION twilio_private.apply_callback(owners uuid[], message_id uuid, said jsonb) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -37,18 +37,14 @@ AS $$
 DECLARE
     said_sid CONSTANT text := coalesce(said ->> 'MessageSid', said ->> 'SmsSid', '');
     said_status CONSTANT text := left(lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', ''))), 64);
+    said_rank CONSTANT int := twilio_private.status_rank(said_status);
     said_code CONSTANT int := nullif(twilio_private.whole(said ->> 'ErrorCode'), 0);
     message record;
     nothing text;
 BEGIN
-    IF message_id IS NULL THEN
-        message_id := (SELECT m.id FROM @extschema@.twilio_messages m
-                       WHERE m.user_id = ANY (owners) AND m.sid = said_sid LIMIT 1);
-    END IF;
     LOOP
         UPDATE @extschema@.twilio_messages m
-        SET status = CASE WHEN twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
-                          THEN said_status ELSE m.status END,
+        SET status = CASE WHEN said_rank > twilio_private.status_rank(m.status) THEN said_status ELSE m.status END,
             error_code = coalesce(m.error_code, said_code),
             error_message = CASE WHEN m.error_code IS NULL THEN left(nullif(said ->> 'ErrorMessage', ''), 1000)
                                  ELSE m.error_message END,
@@ -58,9 +54,9 @@ BEGIN
             delivered_at = CASE WHEN said_status IN ('delivered', 'read') THEN coalesce(m.delivered_at, clock_timestamp())
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
-        WHERE m.user_id = ANY (owners) AND m.id = message_id AND m.sid = said_sid AND m.direction = 'outbound' AND said_status <> ''
-          AND (twilio_private.status_rank(said_status) > twilio_private.status_rank(m.status)
-               OR (m.error_code IS NULL AND said_code IS NOT NULL))
+        WHERE m.user_id = ANY (owners) AND m.sid = said_sid AND m.id = coalesce(message_id, m.id)
+          AND m.direction = 'outbound' AND said_status <> ''
+          AND (said_rank > twilio_private.status_rank(m.status) OR (m.error_code IS NULL AND said_code IS NOT NULL))
         RETURNING m.user_id, m.id, m.direction, m.to_number, m.sid, m.status INTO message;
         IF FOUND THEN
             nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, message.status));
@@ -68,7 +64,11 @@ BEGIN
         END IF;
 
         SELECT m.user_id, m.id, m.direction, m.to_number, m.sid, m.status, m.former_sids INTO message
-        FROM @extschema@.twilio_messages m WHERE m.user_id = ANY (owners) AND m.id = message_id LIMIT 1;
+        FROM @extschema@.twilio_messages m
+        WHERE m.user_id = ANY (owners)
+          AND m.id = coalesce(message_id, (SELECT s.id FROM @extschema@.twilio_messages s
+                                           WHERE s.user_id = ANY (owners) AND s.sid = said_sid LIMIT 1))
+        LIMIT 1;
         IF message.id IS NULL THEN
             RETURN false;
         ELSIF message.direction = 'inbound' OR octet_length(said_sid) <> 34 OR said_status = '' THEN

@@ -39,7 +39,7 @@ SET plan_cache_mode = force_generic_plan -- planning would take longer than all 
 SET enable_seqscan = off
 AS $$
 DECLARE
-    nothing CONSTANT xml := '<Response/>';
+    nothing CONSTANT xml := xml '<Response/>';
     most_bytes CONSTANT int := 262144;
     webhook record;
     said jsonb;

@@ -28,18 +28,16 @@ CREATE TABLE parcel (
 	code int,
 	error text);
 
-CREATE FUNCTION twilio_private.parcel_requests(orders bigint[])
+CREATE FUNCTION twilio_private.parcel_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF EXISTS (SELECT FROM public.parcel p JOIN twilio_private.outbox o ON o.ref = p.id
-	           WHERE o.id = ANY (orders) AND p.body ~ '^poison') THEN
+	IF EXISTS (SELECT FROM unnest(orders) o JOIN public.parcel p ON p.id = o.ref WHERE p.body ~ '^poison') THEN
 		RAISE EXCEPTION 'this parcel cannot be built';
 	END IF;
 	RETURN QUERY SELECT o.id, 'POST', p.host, p.path,
 		twilio_private.form_encode(ARRAY['To', '+12025550199', 'From', '+12025550100', 'Body', p.body])
-	FROM public.parcel p JOIN twilio_private.outbox o ON o.ref = p.id
-	WHERE o.id = ANY (orders) AND p.body <> 'withdrawn';
+	FROM unnest(orders) o JOIN public.parcel p ON p.id = o.ref WHERE p.body <> 'withdrawn';
 END $$;
 
 CREATE FUNCTION twilio_private.parcel_results(results twilio_private.order_result[]) RETURNS void
