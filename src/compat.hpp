@@ -14,6 +14,11 @@ extern "C" {
 }
 #endif
 
+// Since 18 a library says its name and version.
+#if PG_VERSION_NUM < 180000
+#define PG_MODULE_MAGIC_EXT(...) PG_MODULE_MAGIC
+#endif
+
 namespace twilio::pg {
 
 inline shm_mq_result sendNowait(shm_mq_handle* queue, Size bytes, const void* data)

@@ -42,6 +42,12 @@ constexpr long fewestConnections = 16;
 constexpr long descriptorsForOthers = 100;
 constexpr rlim_t manyDescriptors = 10'000;
 
+// Since 8.8 the multi handle reads into a buffer of its own, which it keeps.
+bool keepsAnswers()
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080800;
+}
+
 struct MultiCleanup {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
 };
@@ -80,6 +86,7 @@ private:
     static int onTimer(CURLM*, long timeout, void* self) noexcept;
 
     void adopt(Options&& options);
+    void openMulti();
     void retireConnections();
     bool areConnectionsWornOut() const;
     Owned takeIdle();
@@ -108,11 +115,18 @@ private:
     std::unordered_map<std::uint64_t, Owned> inFlight_;
 };
 
-HttpEngine::Impl::Impl(Options options) : multi_(curl_multi_init())
+HttpEngine::Impl::Impl(Options options)
 {
+    adopt(std::move(options));
+    openMulti();
+    retireConnections();
+}
+
+void HttpEngine::Impl::openMulti()
+{
+    multi_.reset(curl_multi_init());
     if (multi_ == nullptr)
         throw std::bad_alloc();
-    adopt(std::move(options));
     CURLM* const multi = multi_.get();
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, onSocket);
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
@@ -124,12 +138,12 @@ HttpEngine::Impl::Impl(Options options) : multi_(curl_multi_init())
     // By default curl closes idle connections beyond four times the requests in flight, so the next burst makes them
     // anew.
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, mostConnections());
-    retireConnections();
 }
 
 // From now on requests go over new connections. The old ones close when their last request is done.
 void HttpEngine::Impl::retireConnections()
 {
+    const FreedMemoryOverwritten overwritten;
     connections_ = makeConnections();
     startedOnConnections_ = mostInFlight_ = 0;
     for (const Owned& transfer : idle_)
@@ -203,7 +217,6 @@ void HttpEngine::Impl::refuse(std::uint64_t id, const char* why)
 
 void HttpEngine::Impl::start(Request&& request)
 {
-    const FreedMemoryOverwritten overwritten;
     if (areConnectionsWornOut())
         retireConnections();
     const std::uint64_t id = request.id;
@@ -292,6 +305,13 @@ void HttpEngine::Impl::collect()
 
 void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
+    if (transfer.mayStartAgain()) {
+        curl_multi_remove_handle(multi_.get(), transfer.easy());
+        retireConnections();
+        transfer.startAgain(connections_);
+        if (curl_multi_add_handle(multi_.get(), transfer.easy()) == CURLM_OK)
+            return;
+    }
     finished_.push_back(transfer.finish(result));
     if (result == CURLE_OK) {
         speaksHttp2_ = transfer.wasHttp2();
@@ -330,6 +350,8 @@ void HttpEngine::Impl::forget()
     idle_.clear();
     idle_.shrink_to_fit();
     retireConnections();
+    if (inFlight_.empty() && keepsAnswers())
+        openMulti();
     wipeFreedMemory();
     wipeUnusedStack();
 }

@@ -33,6 +33,7 @@ constexpr long readAtOnce = 33'000;
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
 constexpr long caCacheSeconds = 3600;
 constexpr std::size_t longestHeader = 200;
+constexpr int mostHungUp = 3;
 
 // Failure to set an option means that memory is short; an option that this libcurl does not know would be a
 // defect of the build. Either way the request must not go out without it.
@@ -167,12 +168,9 @@ bool Transfer::prepare(Request&& request, const Options& options, const Connecti
                        bool waitForConnection)
 {
     CURL* const easy = easy_.get();
-    if (!isOn(connections)) {
-        set(easy, CURLOPT_SHARE, connections.get());
-        connections_ = connections;
-    }
+    join(connections);
     id_ = request.id;
-    timesIssued_ = 0;
+    timesIssued_ = timesHungUp_ = 0;
     isTooLarge_ = false;
     error_[0] = '\0';
     method_ = std::move(request.method);
@@ -187,6 +185,25 @@ bool Transfer::prepare(Request&& request, const Options& options, const Connecti
     set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
     set(easy, CURLOPT_PIPEWAIT, waitForConnection ? 1L : 0L);
     return curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str()) == CURLE_OK;
+}
+
+void Transfer::join(const Connections& connections)
+{
+    if (isOn(connections))
+        return;
+    set(easy_.get(), CURLOPT_SHARE, connections.get());
+    connections_ = connections;
+}
+
+bool Transfer::mayStartAgain() const
+{
+    return timesIssued_ == 0 && timesHungUp_ > 0 && timesHungUp_ <= mostHungUp;
+}
+
+void Transfer::startAgain(const Connections& connections)
+{
+    leaveConnections();
+    join(connections);
 }
 
 void Transfer::setMethod()
@@ -242,6 +259,11 @@ int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
     const bool mayRepeat = transfer.method_ == "GET";
     if (transfer.timesIssued_ > 0 && !mayRepeat)
         return CURL_PREREQFUNC_ABORT;
+    // libcurl 8 does not look whether a connection that it has used lately is still there.
+    if (transfer.timesIssued_ == 0 && SocketWatch::isHungUp(transfer.socket())) {
+        transfer.timesHungUp_++;
+        return CURL_PREREQFUNC_ABORT;
+    }
     transfer.timesIssued_++;
     return CURL_PREREQFUNC_OK;
 }
@@ -321,7 +343,8 @@ Reply Transfer::finish(CURLcode result)
 {
     std::string error;
     if (result == CURLE_ABORTED_BY_CALLBACK)
-        error = "the connection broke after the request had been sent";
+        error = timesIssued_ > 0 ? "the connection broke after the request had been sent"
+                                 : "the connection was closed before the request was sent";
     else if (result != CURLE_OK)
         error = printable(error_[0] != '\0' ? error_ : curl_easy_strerror(result));
     return makeReply(transportOf(result), std::move(error));

@@ -44,6 +44,10 @@ public:
     Reply finish(CURLcode result);
     Reply cancel();
 
+    // Whether no byte was sent, because the connection turned out to be closed. Then it may start again on others.
+    bool mayStartAgain() const;
+    void startAgain(const Connections& connections);
+
     bool isOn(const Connections& connections) const { return connections_ == connections; }
     void leaveConnections() noexcept;
 
@@ -70,6 +74,7 @@ private:
     static int onCloseSocket(void* sockets, curl_socket_t socket) noexcept;
     static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
+    void join(const Connections& connections);
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
@@ -93,6 +98,7 @@ private:
     curl_slist* firstLine_ = nullptr;
 
     int timesIssued_ = 0;
+    int timesHungUp_ = 0;
     bool isTooLarge_ = false;
     std::size_t maxResponseSize_;
     std::string response_;

@@ -9,6 +9,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -111,6 +112,12 @@ const std::vector<SocketWatch::Event>& SocketWatch::look()
         }
     }
     return events_;
+}
+
+bool SocketWatch::isHungUp(int socket) noexcept
+{
+    pollfd state{socket, POLLRDHUP, 0};
+    return ::poll(&state, 1, 0) == 1;
 }
 
 void SocketWatch::setCorks(int value) const noexcept

@@ -44,6 +44,9 @@ public:
     // and curl looks before it uses it again.
     void tolerate(int socket) noexcept;
 
+    // Whether the other side has closed the connection, or it is broken.
+    static bool isHungUp(int socket) noexcept;
+
     // What has happened, without waiting. Ends idle connections that moved.
     const std::vector<Event>& look();
 

@@ -183,7 +183,8 @@ Datum pg_twilio_webhook_valid(PG_FUNCTION_ARGS)
         std::string_view const body = argument(4);
         Parameters const form = formOf(body, argument(5), argument(6));
         try {
-            const SigningKey& key = signingKey({*PG_GETARG_UUID_P(0), "auth_token"}, argument(1), argument(2));
+            secrets::Owner const owner{*PG_GETARG_UUID_P(0), "auth_token"};
+            const SigningKey& key = signingKey(owner, argument(1), argument(2));
             PG_RETURN_BOOL(validWebhook(key, {argument(3), body, form}, argument(7)));
         } catch (const pg::Failure&) { // a token that does not open signs nothing
             PG_RETURN_BOOL(false);

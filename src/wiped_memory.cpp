@@ -26,12 +26,14 @@ constexpr std::size_t stackDepth = 64 * 1024;
 
 FreedMemoryOverwritten::FreedMemoryOverwritten() noexcept
 {
-    ::mallopt(M_PERTURB, 0x5a);
+    if (living_++ == 0)
+        ::mallopt(M_PERTURB, 0x5a);
 }
 
 FreedMemoryOverwritten::~FreedMemoryOverwritten()
 {
-    ::mallopt(M_PERTURB, 0);
+    if (--living_ == 0)
+        ::mallopt(M_PERTURB, 0);
 }
 
 void freeWiped(void* memory) noexcept

@@ -11,13 +11,17 @@ void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 
 // While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give
-// back. Costs a pass over every block, so it is for the calls where a secret may be about.
+// back. Costs a pass over every block, and glibc tidies its lists at both ends, so it is for the calls where a secret may
+// be given back. For one thread.
 class FreedMemoryOverwritten {
 public:
     FreedMemoryOverwritten() noexcept;
     ~FreedMemoryOverwritten();
     FreedMemoryOverwritten(const FreedMemoryOverwritten&) = delete;
     FreedMemoryOverwritten& operator=(const FreedMemoryOverwritten&) = delete;
+
+private:
+    static inline int living_ = 0;
 };
 
 // Wipes what this thread has freed in small pieces: glibc keeps it in a cache of its own, as it was.

@@ -11,6 +11,7 @@
 
 #include "base64.hpp"
 #include "engine_fixture.hpp"
+#include "wiped_memory.hpp"
 
 using namespace std::chrono_literals;
 using namespace twilio;
@@ -142,6 +143,7 @@ TEST_P(Forgets, everySecret)
         makeToken(token.data());
         ASSERT_GE(occurrences(needle), 1u);
     }
+    wipeUnusedStack();
     ASSERT_EQ(occurrences(needle), 0u);
 
     HttpEngine engine(there);
