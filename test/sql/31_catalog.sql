@@ -37,8 +37,11 @@ SELECT c.oid::regclass FROM our_relations c
 WHERE CASE c.relkind WHEN 'S' THEN has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE') ELSE false END;
 SELECT n.nspname FROM pg_namespace n JOIN members m ON m.objid = n.oid AND m.classid = 'pg_namespace'::regclass
 WHERE has_schema_privilege('public', n.oid, 'USAGE, CREATE');
+-- Row types of tables belong to an extension since PostgreSQL 18.
 SELECT t.oid::regtype FROM pg_type t JOIN members m ON m.objid = t.oid AND m.classid = 'pg_type'::regclass
-WHERE has_type_privilege('public', t.oid, 'USAGE');
+LEFT JOIN pg_type e ON e.oid = t.typelem
+LEFT JOIN pg_class r ON r.oid = coalesce(nullif(t.typrelid, 0), e.typrelid) AND r.relkind <> 'c'
+WHERE r.oid IS NULL AND has_type_privilege('public', t.oid, 'USAGE');
 
 \echo roles that may look into twilio_private
 SELECT r.rolname FROM pg_roles r WHERE NOT r.rolsuper AND r.rolname !~ '^pg_'

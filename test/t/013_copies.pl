@@ -20,15 +20,6 @@ END
 wait_for_worker($primary, 'postgres');
 enable_sending($primary, $standin, $_) for 1 .. 4;
 
-sub write_messages
-{
-	my ($node, $n, $prefix, $count) = @_;
-	my $done = as_user($node, $n, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix' || i FROM generate_series(1, $count) i");
-	BAIL_OUT($done->{error}) unless $done->{ok};
-	return;
-}
-sub sent { my ($node, $prefix, $db) = @_; return $node->safe_psql($db // 'postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix%' AND sid IS NOT NULL") }
-
 # ---- tokens that do not open --------------------------------------------------------------------
 
 my @broken = (
@@ -40,7 +31,7 @@ $primary->safe_psql('postgres', "CREATE TABLE good AS SELECT * FROM twilio_priva
 my $way = 0;
 for my $change (@broken)
 {
-	my $name = 'broken ' . ++$way . ' ';
+	my $name = 'broken ' . ++$way;
 	$primary->safe_psql('postgres', "UPDATE twilio_private.credential SET $change WHERE user_id = '" . user_id(2) . "'");
 	my $requests = $standin->count(account => account_sid(2));
 	write_messages($primary, 2, $name, 3);
@@ -57,13 +48,13 @@ for my $change (@broken)
 
 my $dir = PostgreSQL::Test::Utils::tempdir('dump');
 $standin->behave('hang', match => { method => 'POST', body => 'under(%20|\+)way' });
-write_messages($primary, 1, 'under way ', 3);
+write_messages($primary, 1, 'under way', 3);
 wait_until { posts($standin, body => 'under way 3') == 1 } 10, 'three messages are under way';
 run_sql($primary, 'SELECT twilio_disarm()', role => 'twilio_admin');
-write_messages($primary, 1, 'pending in the dump ', 5);
+write_messages($primary, 1, 'pending in the dump', 5);
 $primary->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/dump", '-d', $primary->connstr('postgres') ], 'a database with pending messages is dumped');
 run_sql($primary, 'SELECT twilio_arm()', role => 'twilio_admin');
-wait_until { sent($primary, 'pending in the dump ') == 5 } 10, '... and sends them';
+wait_until { sent($primary, 'pending in the dump') == 5 } 10, '... and sends them';
 my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "twilio.poll_interval = 1s\ntwilio.reconcile_after = 1s\n");
 $copy->stop;
 copy($primary->data_dir . '/pg_twilio.key', $copy->data_dir . '/pg_twilio.key') or die;
@@ -76,14 +67,14 @@ my $cycles = $copy->safe_psql('template1', "SELECT xact_commit FROM pg_stat_data
 $copy->poll_query_until('template1', "SELECT xact_commit > $cycles + 3 FROM pg_stat_database WHERE datname = 'postgres'") or die;
 is(posts($standin), $posts, '... the copy sends nothing, however often it looks');
 is(as_user($copy, 1, "SELECT DISTINCT reason FROM twilio_queue WHERE state = 'queued'")->{out}, 'disarmed: see twilio_status', '... and twilio_queue says why');
-write_messages($copy, 1, 'written in the copy ', 2);
-is(sent($copy, 'written'), 0, '... also what is written there waits');
+write_messages($copy, 1, 'written in the copy', 2);
+is(sent($copy, 'written in the copy'), 0, '... also what is written there waits');
 is(run_sql($copy, 'SELECT count(*) FROM twilio_messages m WHERE sid IS NOT NULL')->{out}, run_sql($primary, "SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL AND body NOT LIKE 'pending%'")->{out},
 	'... and the history is the same');
 run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
-wait_until { sent($copy, 'written') == 2 } 10, 'when an administrator arms it, it sends';
+wait_until { sent($copy, 'written in the copy') == 2 } 10, 'when an administrator arms it, it sends';
 wait_until { sent($copy, 'under way') == 3 } 20, '... and finds at Twilio what was under way when the dump was made';
-wait_until { sent($copy, 'pending in the dump ') == 5 } 20, '... and what the original has sent since';
+wait_until { sent($copy, 'pending in the dump') == 5 } 20, '... and what the original has sent since';
 is(posts($standin) - $posts, 2, '... so that nothing is sent a second time');
 $copy->stop;
 
@@ -97,7 +88,7 @@ $standby->start;
 $standin->calm;
 $posts = posts($standin);
 $standin->behave('hang', match => { method => 'POST', body => 'failover' }, times => 16);
-write_messages($primary, 3, 'failover ', 60);
+write_messages($primary, 3, 'failover', 60);
 wait_until { posts($standin) - $posts == 16 } 10, 'sixteen of sixty messages are on their way';
 $primary->wait_for_catchup($standby);
 for my $statement (q{SELECT twilio_send_sms('+12025550199', 'x')}, q{INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550199', 'x')})

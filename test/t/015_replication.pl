@@ -30,14 +30,6 @@ sub configured
 	return;
 }
 
-sub write_messages
-{
-	my ($node, $prefix, $count, $n) = @_;
-	my $done = as_user($node, $n // 1, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix ' || i FROM generate_series(1, $count) i");
-	BAIL_OUT($done->{error}) unless $done->{ok};
-	return;
-}
-
 sub process { my ($node, $type) = @_; return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'") }
 sub worker_waiting_for_standby { return $primary->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker' AND wait_event = 'SyncRep'") }
 
@@ -56,7 +48,7 @@ kill TERM => worker_pid($primary);
 wait_for_worker($primary, 'postgres', 10, 'the database commits without waiting');
 
 configured($primary, 'twilio.enabled', 'off');
-write_messages($primary, 'claimed', 20);
+write_messages($primary, 1, 'claimed', 20);
 $primary->wait_for_catchup($standby);
 my $walsender = process($primary, 'walsender');
 kill STOP => $walsender;
@@ -101,7 +93,7 @@ sub rejoin
 
 my $so_far = posts($standin);
 rejoin($primary, $standby);
-write_messages($standby, 'elsewhere', 5);
+write_messages($standby, 1, 'elsewhere', 5);
 wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'elsewhere%' AND sid IS NOT NULL") == 5 } 10, 'the new primary sends';
 $standby->wait_for_catchup($primary);
 is($primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_twilio%'"), 0, '... and nothing of pg_twilio runs on the former one');
@@ -113,9 +105,9 @@ sub states { my ($prefix) = @_; return $primary->safe_psql('postgres', "SELECT c
 
 $standby->safe_psql('postgres', "UPDATE twilio_settings SET resend_unknown = false WHERE user_id = '" . user_id(2) . "'");
 configured($standby, 'twilio.enabled', 'off');
-write_messages($standby, 'missed', 20);
-write_messages($standby, 'the same', 1) for 1 .. 3;
-write_messages($standby, 'refused for now', 5, 2);
+write_messages($standby, 1, 'missed', 20);
+write_messages($standby, 1, 'the same', 1) for 1 .. 3;
+write_messages($standby, 2, 'refused for now', 5);
 $standby->wait_for_catchup($primary);
 $walsender = process($standby, 'walsender');
 kill STOP => $walsender;

@@ -21,23 +21,14 @@ my $node = new_cluster('main', standin => $standin);
 my $pid = wait_for_worker($node, 'postgres');
 enable_sending($node, $standin, $_) for 1 .. 2;
 
-sub write_messages
-{
-	my ($n, $prefix, $count) = @_;
-	my $done = as_user($node, $n, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix ' || i FROM generate_series(1, $count) i", timeout => 600);
-	BAIL_OUT($done->{error}) unless $done->{ok};
-	return;
-}
-sub sent { my ($prefix) = @_; return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix %' AND sid IS NOT NULL") }
-
 # Memory and descriptors are as they are after work has been done.
-write_messages(1, 'warm up', 1000);
-wait_until { sent('warm up') == 1000 } 60, 'a thousand messages are sent';
+write_messages($node, 1, 'warm up', 1000);
+wait_until { sent($node, 'warm up') == 1000 } 60, 'a thousand messages are sent';
 my $descriptors = descriptors($pid);
 
 $standin->listener('closed');
 $standin->listener('cut');
-write_messages(1, 'backlog', $messages);
+write_messages($node, 1, 'backlog', $messages);
 my $memory = anonymous_memory($pid);
 my $longest = 0;
 my ($most_descriptors, $most_memory) = (0, 0);
@@ -52,7 +43,7 @@ while (clock_gettime(CLOCK_MONOTONIC) < $end)
 	$most_memory = $now_used if $now_used > $most_memory;
 	usleep(100_000);
 }
-is(sent('backlog'), 0, "while Twilio cannot be reached for $outage s, $messages messages wait");
+is(sent($node, 'backlog'), 0, "while Twilio cannot be reached for $outage s, $messages messages wait");
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'backlog %' AND status IN ('pending', 'submitting')"), $messages, '... and none has failed');
 is($node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker'"), $pid, '... it is the same worker all the time');
 cmp_ok($longest, '<', 1, '... none of its transactions takes a second');
@@ -65,10 +56,10 @@ my ($out, $vacuumed) = ('', '');
 $node->psql('postgres', 'VACUUM VERBOSE elsewhere', stdout => \$out, stderr => \$vacuumed);
 like($vacuumed, qr/\b0 are dead but not yet removable/, 'vacuum elsewhere is not held back') or diag($vacuumed);
 
-write_messages(2, 'newcomer', 1);
+write_messages($node, 2, 'newcomer', 1);
 $standin->listener('open');
-wait_until { sent('newcomer') == 1 } 20, "when it can be reached again, another user's message is sent soon";
-wait_until { sent('backlog') == $messages } 60 + 2 * $outage + $messages / 200, '... and all that waited';
+wait_until { sent($node, 'newcomer') == 1 } 20, "when it can be reached again, another user's message is sent soon";
+wait_until { sent($node, 'backlog') == $messages } 60 + 2 * $outage + $messages / 200, '... and all that waited';
 is(accepted($standin, account => account_sid(1)), $messages + 1000, '... once each');
 cmp_ok(anonymous_memory($pid) - $memory, '<', 20 * 1024, '... with no more memory than before');
 wait_until { descriptors($pid) <= $descriptors + 2 } 60, "... and no more descriptors ($descriptors)";

@@ -9,7 +9,7 @@ use JSON::PP;
 use Test::More;
 use TwilioTest;
 
-our @EXPORT = qw(enable_sending number_of send_sms message messages_with set_due_now quote posts accepted duplicates
+our @EXPORT = qw(enable_sending number_of send_sms write_messages sent message messages_with set_due_now quote posts accepted duplicates
   handle_webhook callback signed_form webhook_url);
 
 sub webhook_url { return 'https://crm.example.com/twilio/webhook' }
@@ -49,6 +49,23 @@ sub send_sms
 	my $sent = as_user($node, $n, "SELECT id FROM twilio_send_sms($call)", db => $db);
 	BAIL_OUT("not sent: $sent->{error}") unless $sent->{ok};
 	return $sent->{out};
+}
+
+# Writes COUNT messages as the n-th tenant, in one statement; their texts are PREFIX 1, PREFIX 2 and so on.
+sub write_messages
+{
+	my ($node, $n, $prefix, $count) = @_;
+	my $done = as_user($node, $n, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', '$prefix ' || i FROM generate_series(1, $count) i",
+		timeout => 600);
+	BAIL_OUT("not written: $done->{error}") unless $done->{ok};
+	return;
+}
+
+# How many of these Twilio has.
+sub sent
+{
+	my ($node, $prefix, $db) = @_;
+	return $node->safe_psql($db // 'postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix %' AND sid IS NOT NULL");
 }
 
 # Columns of one message, joined by |.
