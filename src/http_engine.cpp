@@ -305,7 +305,7 @@ void HttpEngine::Impl::collect()
 
 void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
-    if (transfer.mayStartAgain()) {
+    if (transfer.mayStartAgain(result)) {
         curl_multi_remove_handle(multi_.get(), transfer.easy());
         retireConnections();
         transfer.startAgain(connections_);

@@ -195,9 +195,9 @@ void Transfer::join(const Connections& connections)
     connections_ = connections;
 }
 
-bool Transfer::mayStartAgain() const
+bool Transfer::mayStartAgain(CURLcode result) const
 {
-    return timesIssued_ == 0 && timesHungUp_ > 0 && timesHungUp_ <= mostHungUp;
+    return result == CURLE_ABORTED_BY_CALLBACK && timesIssued_ == 0 && timesHungUp_ <= mostHungUp;
 }
 
 void Transfer::startAgain(const Connections& connections)

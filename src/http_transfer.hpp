@@ -44,8 +44,9 @@ public:
     Reply finish(CURLcode result);
     Reply cancel();
 
-    // Whether no byte was sent, because the connection turned out to be closed. Then it may start again on others.
-    bool mayStartAgain() const;
+    // Whether it ended before a byte was sent, because the connection turned out to be closed. Then it may start again on
+    // others.
+    bool mayStartAgain(CURLcode result) const;
     void startAgain(const Connections& connections);
 
     bool isOn(const Connections& connections) const { return connections_ == connections; }

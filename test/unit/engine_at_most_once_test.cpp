@@ -122,6 +122,16 @@ TEST_P(AtMostOnce, whatTheServerHungUpOnWhileIdleIsSentOnANewConnection)
     EXPECT_EQ(server.connections(), 5);
 }
 
+TEST_P(AtMostOnce, aServerThatHungUpAndIsGoneIsUnreachable)
+{
+    serve([](const Received&) { return respond(201); }, http2());
+    HttpEngine engine(options());
+    EXPECT_EQ(ask(engine, post(1)).status, 201);
+    server_.reset();
+    EXPECT_EQ(ask(engine, post(2)).transport, Transport::unreachable);
+    EXPECT_EQ(ask(engine, get(3)).transport, Transport::unreachable);
+}
+
 TEST_F(EngineTest, repeatsAGetOnAConnectionThatBroke)
 {
     auto& server = serve(misbehaveAfter(1, Kind::drop));
