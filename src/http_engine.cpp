@@ -308,7 +308,7 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
     if (transfer.mayStartAgain(result)) {
         curl_multi_remove_handle(multi_.get(), transfer.easy());
         retireConnections();
-        transfer.startAgain(connections_);
+        transfer.join(connections_);
         if (curl_multi_add_handle(multi_.get(), transfer.easy()) == CURLM_OK)
             return;
     }

@@ -200,12 +200,6 @@ bool Transfer::mayStartAgain(CURLcode result) const
     return result == CURLE_ABORTED_BY_CALLBACK && timesIssued_ == 0 && timesHungUp_ <= mostHungUp;
 }
 
-void Transfer::startAgain(const Connections& connections)
-{
-    leaveConnections();
-    join(connections);
-}
-
 void Transfer::setMethod()
 {
     CURL* const easy = easy_.get();

@@ -47,9 +47,9 @@ public:
     // Whether it ended before a byte was sent, because the connection turned out to be closed. Then it may start again on
     // others.
     bool mayStartAgain(CURLcode result) const;
-    void startAgain(const Connections& connections);
 
     bool isOn(const Connections& connections) const { return connections_ == connections; }
+    void join(const Connections& connections);
     void leaveConnections() noexcept;
 
     // Wipes what the request left.
@@ -75,7 +75,6 @@ private:
     static int onCloseSocket(void* sockets, curl_socket_t socket) noexcept;
     static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
-    void join(const Connections& connections);
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
