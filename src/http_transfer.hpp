@@ -37,7 +37,7 @@ public:
 
     std::uint64_t generation() const { return generation_; } // of the options
 
-    // What this request is. False: curl does not take it, see failure().
+    // What this request is. False: curl does not take it.
     bool prepare(Request&& request, const Options& options, const Connections& connections, bool waitForConnection);
 
     // The reply, after curl is done with the handle or has let go of it. Leaves the transfer ready for clear().

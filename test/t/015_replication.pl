@@ -94,7 +94,7 @@ sub rejoin
 my $so_far = posts($standin);
 rejoin($primary, $standby);
 write_messages($standby, 1, 'elsewhere', 5);
-wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'elsewhere%' AND sid IS NOT NULL") == 5 } 10, 'the new primary sends';
+wait_until { sent($standby, 'elsewhere') == 5 } 10, 'the new primary sends';
 $standby->wait_for_catchup($primary);
 is($primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_twilio%'"), 0, '... and nothing of pg_twilio runs on the former one');
 is(posts($standin) - $so_far, 5, '... which sends nothing');
@@ -113,7 +113,7 @@ $walsender = process($standby, 'walsender');
 kill STOP => $walsender;
 $standin->behave('429', match => { method => 'POST', body => 'refused' });
 configured($standby, 'twilio.enabled', 'on');
-wait_until { $standby->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE (body LIKE 'missed%' OR body LIKE 'the same%') AND sid IS NOT NULL") == 23 } 20, 'a primary sends what its standby knows only as queued';
+wait_until { sent($standby, 'missed') + sent($standby, 'the same') == 23 } 20, 'a primary sends what its standby knows only as queued';
 wait_until { posts($standin, account => account_sid(2)) >= 5 } 10, '... and tries what Twilio does not take';
 $worker = worker_pid($standby);
 $standby->kill9;

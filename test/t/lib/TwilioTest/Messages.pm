@@ -64,8 +64,8 @@ sub write_messages
 # How many of these Twilio has.
 sub sent
 {
-	my ($node, $prefix, $db) = @_;
-	return $node->safe_psql($db // 'postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix %' AND sid IS NOT NULL");
+	my ($node, $prefix) = @_;
+	return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE '$prefix %' AND sid IS NOT NULL");
 }
 
 # Columns of one message, joined by |.
