@@ -1,8 +1,9 @@
-// Turns, claims, starts and records. See sql/orders.sql for the states.
+// Turns, claims and records. See sql/orders.sql for the states.
 #include "dispatcher.hpp"
 
 #include "destination.hpp"
 #include "order_result.hpp"
+#include "retry.hpp"
 #include "settings.hpp"
 
 namespace twilio {
@@ -10,7 +11,6 @@ namespace twilio {
 namespace {
 
 using namespace std::chrono_literals;
-using outbox::Order;
 using outbox::Result;
 using std::chrono::milliseconds;
 
@@ -18,6 +18,7 @@ constexpr std::size_t recordAtOnce = 100;
 constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
 constexpr int claimAtMost = 500;
+constexpr std::size_t worthALoan = 16; // requests: for fewer, lending the sender costs more than it gains
 
 // An error that time heals, unlike one that comes from the data.
 bool isPassing(const pg::Error& error)
@@ -32,21 +33,21 @@ bool isPassing(const pg::Error& error)
 
 } // namespace
 
-struct Dispatcher::InFlight {
-    Order order;
-};
-
-Dispatcher::Dispatcher(HttpEngine& engine, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId)
-    : engine_(engine), worker_(worker), credentials_(credentials), lastId_(lastId),
+Dispatcher::Dispatcher(Sender& sender, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId)
+    : sender_(sender), worker_(worker), credentials_(credentials), lastId_(lastId),
       pollAt_(Clock::now() + std::chrono::seconds(settings::pollIntervalS))
 {
+    allow();
 }
-
-Dispatcher::~Dispatcher() = default;
 
 bool Dispatcher::maySend() const
 {
     return settings::enabled && !paused_ && !ShutdownRequestPending;
+}
+
+void Dispatcher::allow()
+{
+    sender_.allow(maySend() ? static_cast<std::size_t>(settings::maxInFlight) : 0);
 }
 
 void Dispatcher::pause(bool paused)
@@ -57,8 +58,9 @@ void Dispatcher::pause(bool paused)
 
 void Dispatcher::reload()
 {
+    allow();
     refreshWanted_ = true;
-    if (!maySend() && !ready_.empty())
+    if (!maySend() && sender_.ready() > 0)
         releaseReady();
 }
 
@@ -69,28 +71,34 @@ void Dispatcher::wake()
 
 // ---- replies ----------------------------------------------------------------
 
-bool Dispatcher::take(Reply& reply)
+void Dispatcher::collect()
 {
-    auto node = inFlight_.extract(reply.id);
-    if (node.empty())
-        return false;
-    Order const& order = node.mapped().order;
-    Result result = toResult(order, reply);
-    turns_.finished(order.user);
-    if (reply.transport == Transport::answered && reply.status == 429)
-        turns_.slowDown(order.user, Clock::now());
-    else if (result.is("sent"))
-        turns_.succeeded(order.user);
-    else if (result.is("account"))
-        turns_.refuse(order.user, {result.errorCode, result.errorMessage});
+    for (Sender::Answered& answered : sender_.takeAnswered())
+        settle(answered.order, answered.outcome, answered.reply);
+    for (const Sender::Refused& refused : sender_.takeRefused())
+        settle(refused.order, "account", refused.why);
+}
 
+void Dispatcher::settle(const Order& order, const Outcome& outcome, Reply& reply)
+{
+    Result result = toResult(order, outcome, reply);
     (result.is("sent") ? worker_.counters.sent : worker_.counters.failed)++;
     if (!result.is("sent"))
         shared::noteError(worker_, result.errorMessage.empty() ? reply.error : result.errorMessage);
     rows_.push_back(toAuditRow(order, reply, result));
     logRequest(order.method, order.path, reply);
     keep(std::move(result));
-    return true;
+}
+
+void Dispatcher::settle(const Order& order, const char* outcome, const Refusal& why)
+{
+    Result result;
+    result.orderId = order.id;
+    result.outcome = outcome;
+    result.errorCode = why.code;
+    result.errorMessage = why.message;
+    result.at = GetCurrentTimestamp();
+    keep(std::move(result));
 }
 
 void Dispatcher::keep(Result result)
@@ -105,13 +113,13 @@ void Dispatcher::keep(Result result)
 std::size_t Dispatcher::room() const
 {
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight) * openPerSlot;
-    std::size_t const taken = ready_.size() + inFlight_.size();
+    std::size_t const taken = sender_.ready() + sender_.inFlight();
     return taken >= most ? 0 : most - taken;
 }
 
 bool Dispatcher::wantsToRecord(TimePoint now) const
 {
-    return !results_.empty() && (results_.size() >= recordAtOnce || now >= recordBy_ || inFlight_.empty());
+    return !results_.empty() && (results_.size() >= recordAtOnce || now >= recordBy_ || sender_.inFlight() == 0);
 }
 
 bool Dispatcher::wantsToClaim(TimePoint now) const
@@ -122,7 +130,7 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
         return true;
     // Claims are worth their commit when a good part of the slots is free.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
-    return turns_.mayDeal() && ready_.size() <= most / 2 && room() >= std::max<std::size_t>(1, most / 4);
+    return turns_.mayDeal() && room() >= std::max<std::size_t>(1, most / 4);
 }
 
 // Asks SQL who waits. Costs one index probe per tenant, so it is spaced when it takes long.
@@ -141,32 +149,37 @@ std::vector<Share> Dispatcher::chooseShares(TimePoint now)
 }
 
 // Takes over what was claimed, once the claim is committed.
-void Dispatcher::accept(const std::vector<Share>& shares, std::vector<Order> orders)
+void Dispatcher::accept(Claim claim)
 {
     TenantMap<int> got;
-    for (Order& order : orders) {
+    for (const Order& order : claim.orders)
         got[order.user]++;
-        ready_.push_back(std::move(order));
-    }
-    if (turns_.claimed(shares, got))
+    if (turns_.claimed(claim.shares, got))
         refreshWanted_ = true; // to find what is due later
+    for (Order& order : claim.orders)
+        hand(std::move(order));
+    allow();                   // what ended the wait for a standby may be the end of this process
+    if (!sender_.hasReplies()) // else there is a next loan at once
+        sender_.start();
 }
 
 void Dispatcher::poll(TimePoint now)
 {
     pollAt_ = now + std::chrono::seconds(settings::pollIntervalS);
     refreshWanted_ = true;
-    outbox::finishExpired();
     turns_.forgetIdle();
 }
 
 void Dispatcher::work(AuditTrail& audit)
 {
+    collect();
     auto const now = Clock::now();
     if (!paused_ && now >= troubleUntil_ &&
         (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
         try {
-            transact(now);
+            Claim claim = transact(now);
+            forgetRecorded();
+            accept(std::move(claim));
         } catch (const pg::Error& error) {
             pg::logError(error, "recording and claiming orders");
             shared::noteError(worker_, error.what());
@@ -176,39 +189,56 @@ void Dispatcher::work(AuditTrail& audit)
                 recordOneByOne(audit);
         }
     }
-    startReady();
 }
 
-void Dispatcher::transact(TimePoint now)
+// Everything in one transaction: what has come is recorded before the next is claimed.
+Dispatcher::Claim Dispatcher::transact(TimePoint now)
 {
-    std::vector<Share> shares;
-    std::vector<Order> orders;
     pg::Transaction transaction("pg_twilio: recording and claiming orders");
+    Claim claim;
     if (!transaction.lockExtension()) {
         worker_.lookAgain = true; // and leave
         troubleUntil_ = now + afterSqlError;
-    } else {
+        transaction.commit();
+        return claim;
+    }
+    {
+        auto const loan = lendSender();
         if (!recovered_)
             outbox::recover();
         if (!results_.empty())
             outbox::record(results_);
         AuditTrail::writeWithin(rows_);
         if (now >= pollAt_)
-            poll(now);
-        if (wantsToClaim(now))
-            shares = chooseShares(now);
-        if (!shares.empty())
-            orders = outbox::claim(shares);
-        if (!orders.empty())
-            transaction.commitDurably();
+            outbox::finishExpired();
     }
+    if (now >= pollAt_)
+        poll(now);
+    if (wantsToClaim(now))
+        claim.shares = chooseShares(now);
+    auto const loan = lendSender();
+    if (!claim.shares.empty())
+        claim.orders = outbox::claim(claim.shares);
+    if (!claim.orders.empty())
+        transaction.commitDurably();
     transaction.commit();
+    return claim;
+}
+
+void Dispatcher::forgetRecorded()
+{
     recovered_ = true;
     if (std::any_of(results_.begin(), results_.end(), [](const Result& result) { return result.retryAt != 0; }))
         refreshWanted_ = true; // to find when it is due again
     results_.clear();
     rows_.clear();
-    accept(shares, std::move(orders));
+}
+
+std::optional<SendingThread::Loan> Dispatcher::lendSender()
+{
+    if (sender_.ready() + sender_.inFlight() < worthALoan)
+        return std::nullopt;
+    return std::optional<SendingThread::Loan>(std::in_place, thread_);
 }
 
 // After a failed batch: the result that SQL cannot take must not hold up the others.
@@ -239,67 +269,38 @@ void Dispatcher::recordOneByOne(AuditTrail& audit)
 
 // ---- requests ---------------------------------------------------------------
 
-void Dispatcher::startReady()
+// A claimed order to the sender, with its request.
+void Dispatcher::hand(Order order)
 {
-    auto const most = static_cast<std::size_t>(settings::maxInFlight);
-    for (auto next = ready_.begin(); next != ready_.end() && inFlight_.size() < most && maySend();) {
-        auto const here = next++;
-        if (const Refusal* refusal = turns_.refusal(here->user); refusal != nullptr) {
-            turns_.released(here->user);
-            refuse(*here, "account", *refusal);
-        } else if (turns_.mayStart(here->user)) {
-            turns_.started(here->user);
-            start(std::move(*here));
-        } else {
-            continue;
-        }
-        ready_.erase(here);
+    Reply refused;
+    try {
+        Request request = toRequest(order);
+        return sender_.add(std::move(order), std::move(request));
+    } catch (const pg::Failure& failure) {
+        turns_.released(order.user);
+        if (failure.code() == ERRCODE_INVALID_PARAMETER_VALUE)
+            return settle(order, "poisoned", {0, failure.detail});
+        refused.error = failure.detail;
+    } catch (const pg::Error& error) {
+        turns_.released(order.user);
+        refused.error = error.what();
     }
+    // Unreachable: not a byte was sent, so it waits and is tried again.
+    settle(order, interpret(refused, Clock::now(), order.attempts, random01()), refused);
 }
 
-// The end of an order for which no request was made.
-void Dispatcher::refuse(const Order& order, const char* outcome, const Refusal& refusal)
+Request Dispatcher::toRequest(Order& order)
 {
-    Result result;
-    result.orderId = order.id;
-    result.outcome = outcome;
-    result.errorCode = refusal.code;
-    result.errorMessage = refusal.message;
-    result.at = GetCurrentTimestamp();
-    keep(std::move(result));
-}
-
-void Dispatcher::start(Order&& order)
-{
-    std::uint64_t const id = ++lastId_;
     Request request;
-    request.id = id;
+    request.id = ++lastId_;
     request.method = order.method;
+    request.url = destination(order.host, order.path);
+    request.username = order.username;
+    request.password = openCredential(order).copy();
     request.body = std::move(order.form);
     if (!request.body.empty() && request.body.front() == '{')
         request.contentType = "application/json";
-    request.username = order.username;
-    Reply refused;
-    refused.id = id;
-    refused.transport = Transport::unreachable;
-    try {
-        request.url = destination(order.host, order.path);
-        request.password = openCredential(order).copy();
-    } catch (const pg::Failure& failure) {
-        if (failure.code() == ERRCODE_INVALID_PARAMETER_VALUE) {
-            refuse(order, "poisoned", {0, failure.detail});
-            turns_.finished(order.user);
-            return;
-        }
-        refused.error = failure.detail;
-    } catch (const pg::Error& error) {
-        refused.error = error.what();
-    }
-    inFlight_.emplace(id, InFlight{std::move(order)});
-    if (refused.error.empty())
-        engine_.start(std::move(request));
-    else
-        take(refused); // not a byte was sent: it waits and is tried again
+    return request;
 }
 
 const Secret& Dispatcher::openCredential(const Order& order)
@@ -318,9 +319,8 @@ const Secret& Dispatcher::openCredential(const Order& order)
 // Gives claimed orders back that were not started, and records what has come.
 void Dispatcher::releaseReady()
 {
-    std::vector<std::int64_t> unstarted;
-    for (const Order& order : ready_)
-        unstarted.push_back(order.id);
+    collect();
+    std::vector<std::int64_t> const unstarted = sender_.readyIds();
     try {
         pg::Transaction transaction("pg_twilio: giving orders back");
         if (transaction.lockExtension()) {
@@ -335,8 +335,7 @@ void Dispatcher::releaseReady()
         pg::logError(error, "giving orders back"); // they are kept, to be started or given back another time
         return;
     }
-    for (const Order& order : std::exchange(ready_, {}))
-        turns_.released(order.user);
+    sender_.giveBackReady();
     results_.clear();
     rows_.clear();
 }

@@ -1,63 +1,66 @@
-// Moves orders: claims them for tenants in turn, starts their requests as slots
-// fall free, interprets the replies and records them in batches.
+// Moves orders: claims them for tenants in turn, hands them to the sender, interprets
+// the replies and records them in batches.
 //
-// The claim is committed before the first byte leaves. Whose turn it is, turns.hpp
-// knows. work() runs the only transactions; none is open while the engine is pumped.
+// The claim is committed before the sender gets an order. Whose turn it is, turns.hpp
+// knows. While work() is in SQL, the sender goes on in its thread; no transaction waits for it.
 #pragma once
 
-#include <list>
-
 #include "audit.hpp"
-#include "http_engine.hpp"
 #include "outbox.hpp"
 #include "secrets.hpp"
+#include "sending_thread.hpp"
 #include "shared.hpp"
-#include "turns.hpp"
 
 namespace twilio {
 
 class Dispatcher {
 public:
-    Dispatcher(HttpEngine& engine, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId);
-    ~Dispatcher();
+    Dispatcher(Sender& sender, shared::Worker& worker, secrets::Cache& credentials, std::uint64_t& lastId);
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
 
     void reload();                                // settings have changed
     void pause(bool paused);                      // library and SQL do not fit together: nothing is touched
     void wake();                                  // orders were committed
-    bool take(Reply& reply);                      // false: not one of ours
-    void work(AuditTrail& audit);                 // records, claims and starts what is due
+    void work(AuditTrail& audit);                 // records and claims what is due
     void releaseReady();                          // at the end: gives back what was not started, records what has come
     std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
-    bool idle() const { return inFlight_.empty() && ready_.empty() && results_.empty(); }
+    bool idle() const { return sender_.idle() && results_.empty(); }
+    void endThread() noexcept { thread_.end(); }
 
 private:
-    struct InFlight;
+    struct Claim {
+        std::vector<Share> shares;
+        std::vector<Order> orders;
+    };
 
     bool maySend() const;
+    void allow();
+    void collect();
     bool wantsToRecord(TimePoint now) const;
     bool wantsToClaim(TimePoint now) const;
-    void transact(TimePoint now);
+    Claim transact(TimePoint now);
+    void forgetRecorded();
     void recordOneByOne(AuditTrail& audit);
     void refresh(TimePoint now);
     void poll(TimePoint now);
     std::vector<Share> chooseShares(TimePoint now);
-    void accept(const std::vector<Share>& shares, std::vector<outbox::Order> orders);
-    void keep(outbox::Result result); // until it is recorded
-    void startReady();
-    void refuse(const outbox::Order& order, const char* outcome, const Refusal& refusal);
-    void start(outbox::Order&& order);
-    const Secret& openCredential(const outbox::Order& order);
+    std::optional<SendingThread::Loan> lendSender();
+    void accept(Claim claim);
+    void hand(Order order);
+    Request toRequest(Order& order);
+    const Secret& openCredential(const Order& order);
+    void settle(const Order& order, const Outcome& outcome, Reply& reply);
+    void settle(const Order& order, const char* outcome, const Refusal& why); // no request was made
+    void keep(outbox::Result result);                                         // until it is recorded
     std::size_t room() const;
 
-    HttpEngine& engine_;
+    Sender& sender_;
+    SendingThread thread_{sender_};
     shared::Worker& worker_;
     secrets::Cache& credentials_;
     std::uint64_t& lastId_;
-    Turns turns_;
-    std::list<outbox::Order> ready_; // claimed and committed, not yet started
-    std::unordered_map<std::uint64_t, InFlight> inFlight_;
+    Turns& turns_ = sender_.turns();
     std::vector<outbox::Result> results_;
     std::vector<AuditRow> rows_; // for the audit log, one per request
     bool paused_ = false;

@@ -184,7 +184,7 @@ private:
 void commitLazily();
 
 // One transaction of a background worker with a snapshot and SPI; aborted
-// unless commit() was reached. Never open while a request is in flight.
+// unless commit() was reached. Nothing on the network is waited for within one.
 class Transaction {
 public:
     explicit Transaction(const char* activity);

@@ -10,7 +10,7 @@
 // connections are shared between tenants. Nothing secret outlives its request
 // but in curl's own buffers, which forget() throws away.
 //
-// One thread per engine.
+// For one thread at a time.
 #pragma once
 
 #include <chrono>

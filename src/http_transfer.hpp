@@ -44,8 +44,8 @@ public:
     Reply finish(CURLcode result);
     Reply cancel();
 
-    // Whether it ended before a byte was sent, because the connection turned out to be closed. Then it may start again on
-    // others.
+    // Whether it ended before a byte was sent, because the connection turned out to be closed. Then it may start again
+    // on others.
     bool mayStartAgain(CURLcode result) const;
 
     bool isOn(const Connections& connections) const { return connections_ == connections; }

@@ -1,8 +1,7 @@
-// Replies into results, by reply.hpp's interpretation and the kind of order.
+// Outcomes into results, by the kind of order.
 #include "order_result.hpp"
 
 #include "json_check.hpp"
-#include "json_scan.hpp"
 #include "retry.hpp"
 #include "settings.hpp"
 
@@ -10,7 +9,6 @@ namespace twilio {
 
 namespace {
 
-using outbox::Order;
 using outbox::Result;
 
 template<typename... Cases>
@@ -23,14 +21,6 @@ Match(Cases...) -> Match<Cases...>;
 TimestampTz toTimestamp(TimePoint time)
 {
     return GetCurrentTimestamp() + std::chrono::duration_cast<std::chrono::microseconds>(time - Clock::now()).count();
-}
-
-double random01()
-{
-    static std::uint64_t state =
-        static_cast<std::uint64_t>(GetCurrentTimestamp()) ^ static_cast<std::uint64_t>(MyProcPid);
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return static_cast<double>(state >> 11) / static_cast<double>(1ULL << 53);
 }
 
 // The outcome that record_orders() takes, with what goes beside it.
@@ -72,17 +62,16 @@ bool fitsDatabase(const std::string& body)
 
 } // namespace
 
-Result toResult(const Order& order, Reply& reply)
+Result toResult(const Order& order, const Outcome& outcome, Reply& reply)
 {
-    blankSecrets(reply.body);
     if (!fitsDatabase(reply.body))
         reply.body.clear();
     Result result;
-    describe(interpret(reply, Clock::now(), order.attempts, random01()), order, result);
+    describe(outcome, order, result);
     result.orderId = order.id;
     result.status = static_cast<int>(reply.status);
     result.at = GetCurrentTimestamp();
-    if ((result.is("sent") || reply.status >= 400) && looksComplete(reply.body))
+    if (result.is("sent") || (reply.status >= 400 && looksComplete(reply.body)))
         result.body = reply.body;
     return result;
 }

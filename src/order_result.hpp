@@ -8,9 +8,9 @@
 
 namespace twilio {
 
-// Blanks secrets in the reply, and drops a body that the database cannot hold.
-outbox::Result toResult(const outbox::Order& order, Reply& reply);
+// Drops a body that the database cannot hold.
+outbox::Result toResult(const Order& order, const Outcome& outcome, Reply& reply);
 
-AuditRow toAuditRow(const outbox::Order& order, const Reply& reply, const outbox::Result& result);
+AuditRow toAuditRow(const Order& order, const Reply& reply, const outbox::Result& result);
 
 } // namespace twilio

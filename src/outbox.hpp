@@ -4,20 +4,10 @@
 #pragma once
 
 #include "guard.hpp"
+#include "order.hpp"
 #include "turns.hpp"
 
 namespace twilio::outbox {
-
-struct Order {
-    std::int64_t id = 0;
-    TenantId user;
-    std::string kind;
-    bool repeatable = false;
-    int attempts = 0;     // this one included
-    bool expires = false; // has a time after which it is not to be sent
-    std::string username, credentialKind, keyId, sealed;
-    std::string method, host, path, form;
-};
 
 struct Result {
     std::int64_t orderId = 0;

@@ -1,6 +1,7 @@
 #include "retry.hpp"
 
 #include <algorithm>
+#include <random>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -31,6 +32,12 @@ milliseconds backoff(int attempt, std::optional<std::chrono::seconds> retryAfter
     const double share = std::clamp(random01, 0.0, 1.0);
     return floor +
            milliseconds(static_cast<milliseconds::rep>(share * static_cast<double>(ceilingOf(attempt).count())));
+}
+
+double random01()
+{
+    thread_local std::minstd_rand engine(std::random_device{}());
+    return std::uniform_real_distribution<double>()(engine);
 }
 
 } // namespace twilio

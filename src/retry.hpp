@@ -13,4 +13,7 @@ namespace twilio {
 // Retry-After is a floor (an hour at most is believed), and the jitter comes on top.
 std::chrono::milliseconds backoff(int attempt, std::optional<std::chrono::seconds> retryAfter, double random01);
 
+// For the jitter: a number in [0, 1), in each process another.
+double random01();
+
 } // namespace twilio

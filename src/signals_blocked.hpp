@@ -1,5 +1,5 @@
-// Holds all signals back for a while: curl may start resolver threads, which
-// inherit the signal mask, and no signal may be delivered to them.
+// Holds all signals back for a while: threads that are started now, curl's for its
+// resolver among them, inherit the signal mask, and no signal may be delivered to them.
 #pragma once
 
 #include <csignal>

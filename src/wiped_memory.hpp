@@ -11,8 +11,8 @@ void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 
 // While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give
-// back. Costs a pass over every block, and glibc tidies its lists at both ends, so it is for the calls where a secret may
-// be given back. For one thread.
+// back. Costs a pass over every block, and glibc tidies its lists at both ends, so it is for the calls where a secret
+// may be given back. Holds for all threads, of which one at a time may have it.
 class FreedMemoryOverwritten {
 public:
     FreedMemoryOverwritten() noexcept;

@@ -1,5 +1,5 @@
-// The worker of one database: a single loop that never blocks and never holds a
-// transaction while a request is in flight. Scenarios survived:
+// The worker of one database: a single loop that never blocks, and no transaction of
+// which waits for a request. Scenarios survived:
 //
 //   DROP EXTENSION           poked, looks for the extension, leaves (state absent)
 //   DROP/RENAME DATABASE     SIGTERM from the backend that needs the database
@@ -13,6 +13,7 @@
 #include "guard.hpp"
 #include "http_engine.hpp"
 #include "secrets.hpp"
+#include "sender.hpp"
 #include "settings.hpp"
 #include "shared.hpp"
 
@@ -53,12 +54,24 @@ class Worker {
 public:
     explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
     {
+        running_ = this;
         set_ = pg::createWaitEventSet(3);
         pg::guarded([&] {
             AddWaitEventToSet(set_, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
             AddWaitEventToSet(set_, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
             AddWaitEventToSet(set_, WL_SOCKET_READABLE, engine_.descriptor(), nullptr, nullptr);
         });
+    }
+
+    ~Worker() { running_ = nullptr; }
+    Worker(const Worker&) = delete;
+    Worker& operator=(const Worker&) = delete;
+
+    // No thread may go on while the process is taken down around it.
+    static void onExit(int, Datum)
+    {
+        if (running_ != nullptr)
+            running_->orders_.endThread();
     }
 
     void run()
@@ -81,13 +94,19 @@ private:
     void turn()
     {
         asks_.admit();
-        engine_.pump();
-        while (auto reply = engine_.next())
-            asks_.take(*reply) || orders_.take(*reply);
+        if (!sender_.hasReplies()) // what came during a loan goes first
+            sender_.pump();
+        takeReplies();
         asks_.answer(audit_);
         orders_.work(audit_);
         shared_.counters.inFlight = static_cast<std::uint32_t>(engine_.inFlight());
         forgetWhenIdle();
+    }
+
+    void takeReplies()
+    {
+        while (auto reply = sender_.nextOther())
+            asks_.take(*reply);
     }
 
     // A short while for what is under way: an order cut off here is in doubt
@@ -95,10 +114,10 @@ private:
     void finish()
     {
         auto const end = Clock::now() + lastWords;
+        sender_.allow(0);
         while (engine_.inFlight() > 0 && Clock::now() < end) {
-            engine_.pump();
-            while (auto reply = engine_.next())
-                asks_.take(*reply) || orders_.take(*reply);
+            sender_.pump();
+            takeReplies();
             pg_usleep(1000);
         }
         if (shared_.state == shared::WorkerState::running)
@@ -115,6 +134,7 @@ private:
             forgotten_ = false;
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
+            orders_.endThread();
             engine_.forget();
             malloc_trim(0);
             pg::guarded([] { pgstat_report_stat(true); });
@@ -124,6 +144,8 @@ private:
 
     long waitMillis() const
     {
+        if (sender_.hasReplies())
+            return 0;
         milliseconds wait = std::chrono::seconds(settings::pollIntervalS);
         if (milliseconds const due = engine_.waitMillis(); due >= 0ms)
             wait = std::min(wait, due);
@@ -160,13 +182,16 @@ private:
         orders_.reload();
     }
 
+    static inline Worker* running_ = nullptr;
+
     shared::Worker& shared_;
     HttpEngine engine_;
+    Sender sender_{engine_};
     secrets::Cache credentials_;
     AuditTrail audit_;
     std::uint64_t lastId_ = 0;
     AskDesk asks_{engine_, shared_, credentials_, lastId_};
-    Dispatcher orders_{engine_, shared_, credentials_, lastId_};
+    Dispatcher orders_{sender_, shared_, credentials_, lastId_};
     WaitEventSet* set_ = nullptr;
     std::uint32_t waitEvent_ = pg::waitEvent("TwilioWorkerMain");
     TimePoint idleSince_ = Clock::now();
@@ -214,6 +239,7 @@ void keepFreedMemory()
     constexpr int kept = 32 * 1024 * 1024;
     mallopt(M_TRIM_THRESHOLD, kept);
     mallopt(M_MMAP_THRESHOLD, kept);
+    mallopt(M_ARENA_MAX, 1); // the sending thread has none of its own to keep things in
 }
 
 void leaveSlot(int, Datum)
@@ -228,6 +254,7 @@ void connect(Oid database)
         BackgroundWorkerUnblockSignals();
         BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
         before_shmem_exit(leaveSlot, 0);
+        before_shmem_exit(Worker::onExit, 0);
         for (auto [name, value] : {std::pair("search_path", "pg_catalog, pg_temp"),
                                    {"lock_timeout", "1s"},
                                    {"default_transaction_read_only", "off"},

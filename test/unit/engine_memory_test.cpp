@@ -11,6 +11,8 @@
 
 #include "base64.hpp"
 #include "engine_fixture.hpp"
+#include "orders.hpp"
+#include "sending_thread.hpp"
 #include "wiped_memory.hpp"
 
 using namespace std::chrono_literals;
@@ -121,40 +123,62 @@ private:
 
 } // namespace
 
-class Forgets : public EngineTest, public testing::WithParamInterface<bool> {};
+class Forgets : public EngineTest, public testing::WithParamInterface<bool> {
+protected:
+    void SetUp() override
+    {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+        GTEST_SKIP() << "the sanitizer keeps freed memory as it was";
+#endif
+        // What the search itself must not be blind to.
+        {
+            Secret token(tokenSize);
+            makeToken(token.data());
+            ASSERT_GE(occurrences(needle_), 1u);
+        }
+        wipeUnusedStack();
+        ASSERT_EQ(occurrences(needle_), 0u);
+    }
+
+    Options there() const
+    {
+        Options there = options();
+        there.connectTo = twilio_.place();
+        return there;
+    }
+
+    static Request withToken(std::uint64_t id)
+    {
+        Request request = post(id);
+        request.username = "AC00000000000000000000000000000001x"; // with the colon 36 = 12 * 3 characters
+        request.password = Secret(tokenSize);
+        makeToken(request.password.data());
+        return request;
+    }
+
+    void expectNothingLeft(HttpEngine& engine)
+    {
+        engine.forget();
+        ::malloc_trim(0);
+        EXPECT_EQ(occurrences(needle_), 0u) << "the token, as it is";
+        EXPECT_EQ(occurrences(wireNeedle_), 0u) << "the token in base64, as it is sent";
+    }
+
+private:
+    const ServerProcess twilio_{authority_, GetParam()};
+    const std::string needle_ = maskedToken();
+    const std::string wireNeedle_ = maskedBase64();
+};
 
 INSTANTIATE_TEST_SUITE_P(Http, Forgets, testing::Bool(),
                          [](const auto& info) { return info.param ? "http2" : "http1"; });
 
 TEST_P(Forgets, everySecret)
 {
-#if defined(__SANITIZE_ADDRESS__)
-    GTEST_SKIP() << "the sanitizer keeps freed memory as it was";
-#endif
-    const ServerProcess server(authority_, GetParam());
-    Options there = options();
-    there.connectTo = server.place();
-    const std::string needle = maskedToken();
-    const std::string wireNeedle = maskedBase64();
-
-    // What the search itself must not be blind to.
-    {
-        Secret token(tokenSize);
-        makeToken(token.data());
-        ASSERT_GE(occurrences(needle), 1u);
-    }
-    wipeUnusedStack();
-    ASSERT_EQ(occurrences(needle), 0u);
-
-    HttpEngine engine(there);
+    HttpEngine engine(there());
     for (std::uint64_t round = 0; round < 5; round++) {
-        for (std::uint64_t id = 1; id <= 20; id++) {
-            Request request = post(id);
-            request.username = "AC00000000000000000000000000000001x"; // with the colon 36 = 12 * 3 characters
-            request.password = Secret(tokenSize);
-            makeToken(request.password.data());
-            engine.start(std::move(request));
-        }
+        for (std::uint64_t id = 1; id <= 20; id++)
+            engine.start(withToken(id));
         for (int i = 0; i < 20; i++) {
             Reply reply = wait(engine);
             ASSERT_EQ(reply.status, 200) << reply.error;
@@ -162,8 +186,31 @@ TEST_P(Forgets, everySecret)
             ::explicit_bzero(reply.body.data(), reply.body.size()); // the owner blanks it
         }
     }
-    engine.forget();
-    ::malloc_trim(0);
-    EXPECT_EQ(occurrences(needle), 0u) << "the token, as it is";
-    EXPECT_EQ(occurrences(wireNeedle), 0u) << "the token in base64, as it is sent";
+    expectNothingLeft(engine);
+}
+
+TEST_P(Forgets, everySecretOfTheThreadThatSent)
+{
+    HttpEngine engine(there());
+    Sender sender(engine);
+    sender.allow(20);
+    SendingThread thread(sender);
+    readyFor(sender, 20);
+    for (std::uint64_t id = 1; id <= 100; id++)
+        sender.add(order(id), withToken(id));
+    std::size_t answered = 0;
+    for (const TimePoint end = Clock::now() + patience; answered < 100 && Clock::now() < end;) {
+        {
+            const SendingThread::Loan loan(thread);
+            std::this_thread::sleep_for(5ms);
+        }
+        for (const Sender::Answered& each : sender.takeAnswered()) {
+            answered++;
+            ASSERT_EQ(each.reply.status, 200) << each.reply.error;
+            ASSERT_NE(each.reply.body.find("auth_token"), std::string::npos);
+        }
+    }
+    ASSERT_EQ(answered, 100u);
+    thread.end();
+    expectNothingLeft(engine);
 }

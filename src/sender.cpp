@@ -1,0 +1,90 @@
+// A reply is read here, and its tenant's pace follows; what becomes of its order is order_result.cpp's.
+#include "sender.hpp"
+
+#include "json_scan.hpp"
+#include "retry.hpp"
+
+#ifdef POSTGRES_H
+#error pure C++: nothing included here may lead to Postgres
+#endif
+
+namespace twilio {
+
+void Sender::add(Order order, Request request)
+{
+    ready_.push_back({std::move(order), std::move(request)});
+}
+
+void Sender::pump()
+{
+    engine_.pump();
+    while (auto reply = engine_.next())
+        if (!take(*reply))
+            others_.push_back(std::move(*reply));
+    start();
+}
+
+void Sender::start()
+{
+    for (auto next = ready_.begin(); next != ready_.end() && inFlight_.size() < mostInFlight_;) {
+        auto const here = next++;
+        TenantId const user = here->order.user;
+        if (const Refusal* why = turns_.refusal(user); why != nullptr) {
+            turns_.released(user);
+            refused_.push_back({std::move(here->order), *why});
+        } else if (turns_.mayStart(user)) {
+            turns_.started(user);
+            inFlight_.emplace(here->request.id, std::move(here->order));
+            engine_.start(std::move(here->request));
+        } else {
+            continue;
+        }
+        ready_.erase(here);
+    }
+}
+
+bool Sender::take(Reply& reply)
+{
+    auto node = inFlight_.extract(reply.id);
+    if (node.empty())
+        return false;
+    Order& order = node.mapped();
+    auto const now = Clock::now();
+    blankSecrets(reply.body);
+    Outcome outcome = interpret(reply, now, order.attempts, random01());
+    turns_.finished(order.user);
+    if (reply.transport == Transport::answered && reply.status == 429)
+        turns_.slowDown(order.user, now);
+    else if (std::holds_alternative<Sent>(outcome))
+        turns_.succeeded(order.user);
+    else if (const auto* rejected = std::get_if<Rejected>(&outcome); rejected != nullptr && rejected->accountTrouble)
+        turns_.refuse(order.user, {rejected->code, rejected->message});
+    answered_.push_back({std::move(order), std::move(reply), std::move(outcome)});
+    return true;
+}
+
+std::vector<std::int64_t> Sender::readyIds() const
+{
+    std::vector<std::int64_t> ids;
+    for (const Ready& each : ready_)
+        ids.push_back(each.order.id);
+    return ids;
+}
+
+void Sender::giveBackReady()
+{
+    for (const Ready& each : ready_)
+        turns_.released(each.order.user);
+    ready_.clear();
+}
+
+std::optional<Reply> Sender::nextOther()
+{
+    if (others_.empty())
+        return std::nullopt;
+    Reply reply = std::move(others_.front());
+    others_.pop_front();
+    return reply;
+}
+
+} // namespace twilio

@@ -1,0 +1,77 @@
+// Starts the requests of claimed orders as slots fall free, and collects the replies.
+//
+// It knows no PostgreSQL, so that it can go on in a thread of its own while the
+// worker is busy with SQL (sending_thread.hpp). It belongs to one thread at a time.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "http_engine.hpp"
+#include "order.hpp"
+#include "turns.hpp"
+
+namespace twilio {
+
+class Sender {
+public:
+    struct Answered {
+        Order order;
+        Reply reply; // without secrets
+        Outcome outcome;
+    };
+    struct Refused { // not started, because Twilio refuses the account
+        Order order;
+        Refusal why;
+    };
+
+    explicit Sender(HttpEngine& engine) : engine_(engine) {}
+    Sender(const Sender&) = delete;
+    Sender& operator=(const Sender&) = delete;
+
+    // So many requests of orders may be in flight; 0: no further one is started.
+    void allow(std::size_t mostInFlight) { mostInFlight_ = mostInFlight; }
+
+    // An order whose claim is committed, counted as ready by turns().claimed().
+    void add(Order order, Request request);
+
+    // Fills the slots that are free; pump() does so as well.
+    void start();
+
+    // Moves everything on that can move, without waiting, and collects replies.
+    void pump();
+
+    std::vector<Answered> takeAnswered() { return std::exchange(answered_, {}); }
+    std::vector<Refused> takeRefused() { return std::exchange(refused_, {}); }
+    std::vector<std::int64_t> readyIds() const;
+    void giveBackReady();             // forgets what was not started
+    std::optional<Reply> nextOther(); // a reply to what others have asked the engine
+
+    Turns& turns() { return turns_; }
+    std::size_t ready() const { return ready_.size(); }
+    std::size_t inFlight() const { return inFlight_.size(); }
+    bool hasReplies() const { return !answered_.empty() || !refused_.empty() || !others_.empty(); }
+    bool idle() const { return ready_.empty() && inFlight_.empty() && !hasReplies(); }
+
+private:
+    struct Ready {
+        Order order;
+        Request request;
+    };
+
+    bool take(Reply& reply);
+
+    HttpEngine& engine_;
+    Turns turns_;
+    std::size_t mostInFlight_ = 0;
+    std::list<Ready> ready_;
+    std::unordered_map<std::uint64_t, Order> inFlight_; // by the request's id
+    std::vector<Answered> answered_;
+    std::vector<Refused> refused_;
+    std::deque<Reply> others_;
+};
+
+} // namespace twilio
