@@ -165,11 +165,32 @@ COMMENT ON FUNCTION twilio_private.recover_orders() IS
 After a promotion so may it have the next ones.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
+-- Their kinds are told while twilio.enabled is off, for then it may be long until they are claimed again. A worker that
+-- ends has a second for all it has to do, and the next one claims them first.
 CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-    UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
-    WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.state = 'sending'
+DECLARE
+    kind text;
+    results twilio_private.order_result[];
+BEGIN
+    FOR kind, results IN
+        WITH released AS (
+            UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
+            WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.state = 'sending' RETURNING o
+        )
+        SELECT (r.o).kind, array_agg(twilio_private.result_without_answer(r.o, 'retry', NULL, clock_timestamp()))
+        FROM released r GROUP BY (r.o).kind
+    LOOP
+        CONTINUE WHEN current_setting('twilio.enabled')::boolean;
+        BEGIN
+            PERFORM twilio_private.deliver_results(kind, results);
+        EXCEPTION WHEN OTHERS THEN
+            -- Not started they are all the same, whatever an app's trigger or lock has against it.
+            RAISE LOG 'twilio: that orders wait again cannot be written down: %', SQLERRM;
+        END;
+    END LOOP;
+END
 $$;
 COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
 REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;

@@ -23,7 +23,7 @@ CREATE TABLE seen (body text, status text);
 GRANT ALL ON seen TO PUBLIC;
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF NEW.body LIKE 'raises when ' || NEW.status || '%' THEN
+	IF NEW.body LIKE 'raises when ' || NEW.status || '%' OR (TG_OP = 'UPDATE' AND NEW.status = 'pending' AND NEW.body LIKE 'raises when released%') THEN
 		RAISE EXCEPTION 'an app is surprised';
 	END IF;
 	INSERT INTO public.seen VALUES (NEW.body, NEW.status);
@@ -68,6 +68,19 @@ for my $active (qw(true false))
 	goes_out("after failed, $active", '... nor their sending');
 }
 as_user($node, 1, 'UPDATE twilio_settings SET is_active = true');
+
+# Claimed and not under way when it is switched off.
+sub enable { my ($value) = @_; $node->append_conf('postgresql.conf', "twilio.enabled = $value"); $node->reload; return $node->poll_query_until('postgres', "SELECT current_setting('twilio.enabled') = '$value'") }
+sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }
+run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');
+$standin->behave('delay', match => { method => 'POST', body => 'released' }, ms => 1500);
+write_messages($node, 1, 'raises when released', 6);
+wait_until { messages_with($node, 'raises when released%', 'submitting') > 1 } 10, 'messages are claimed, one of them under way';
+enable('off');
+wait_until { waiting() > 0 } 10, 'the others wait again when it is switched off, though their status cannot be written down';
+$standin->calm;
+enable('on');
+wait_until { sent($node, 'raises when released') == 6 } 10, '... and are sent when it is on again';
 
 # Cut off, and the doubt about it cannot be written down.
 $standin->behave('hang', match => { method => 'POST', body => 'raises' });
