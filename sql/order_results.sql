@@ -51,12 +51,17 @@ AS $$
     SELECT twilio_private.expire_orders(ARRAY(
         SELECT o.id FROM twilio_private.outbox o
         WHERE o.state = 'queued' AND o.expires_at <= clock_timestamp()
-        LIMIT 1000 FOR UPDATE SKIP LOCKED))
+        LIMIT 1000 FOR UPDATE SKIP LOCKED));
+    SELECT twilio_private.doubt_orders(ARRAY(
+        SELECT o.id FROM twilio_private.outbox o
+        WHERE o.state = 'sending' AND o.due_at = 'infinity'
+        LIMIT 100 FOR UPDATE SKIP LOCKED), NULL)
 $$;
-COMMENT ON FUNCTION twilio_private.finish_expired() IS 'Ends orders that have waited beyond expires_at.';
+COMMENT ON FUNCTION twilio_private.finish_expired() IS
+    'Ends orders that have waited beyond expires_at, and has those looked up that set_aside() has left in doubt.';
 REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.record_orders(
+CREATE FUNCTION twilio_private.write_results(
     order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
     bodies text[], retry_ats timestamptz[], ats timestamptz[])
 RETURNS void
@@ -105,12 +110,57 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
+    'Tells the kinds of orders what came of them, ends them, queues them again or leaves them unknown.';
+REVOKE ALL ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
+
+-- No worker has this order any more: it hands in what came of one, and forgets it. So what Twilio has not taken, or may be
+-- asked again, is queued again. What it may have taken stays sending, and is known by being due at infinity.
+CREATE FUNCTION twilio_private.set_aside(order_id bigint, outcome text, reason text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE twilio_private.outbox o
+    SET state = CASE WHEN again THEN 'queued' ELSE o.state END,
+        due_at = CASE WHEN again THEN least(clock_timestamp() + least(o.attempts, 60) * interval '1 minute', o.expires_at)
+                      ELSE 'infinity' END,
+        note = reason
+    FROM (SELECT k.kind, k.repeatable OR outcome NOT IN ('sent', 'unknown') AS again FROM twilio_private.order_kind k) k
+    WHERE o.id = set_aside.order_id AND o.state = 'sending' AND k.kind = o.kind
+$$;
+COMMENT ON FUNCTION twilio_private.set_aside(bigint, text, text) IS
+    'Keeps an order for later whose end cannot be written down.';
+REVOKE ALL ON FUNCTION twilio_private.set_aside(bigint, text, text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.record_orders(
+    order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
+    bodies text[], retry_ats timestamptz[], ats timestamptz[])
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- What fails, the worker hands in again one by one, and then without what Twilio said.
+    IF cardinality(order_ids) <> 1 OR bodies[1] IS NOT NULL THEN
+        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9);
+        RETURN;
+    END IF;
+    BEGIN
+        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9);
+    EXCEPTION
+        WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
+             OR system_error THEN RAISE; -- these pass by themselves
+        WHEN OTHERS THEN
+            RAISE LOG 'twilio: the end of order % (%) cannot be written down: %', order_ids[1], outcomes[1], SQLERRM;
+            PERFORM twilio_private.set_aside(order_ids[1], outcomes[1], SQLERRM);
+    END;
+END
+$$;
 COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
     'Records what came of orders: tells their kinds, ends them, queues them again or leaves them unknown.
-Outcome account: the account is refused, so the order waits and the user''s breaker opens.';
+Outcome account: the account is refused, so the order waits and the user''s breaker opens.
+A single one without an answer whose kind cannot take it (an app''s trigger raises) is set aside.';
 REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[]) RETURNS void
+CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[], reason text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -124,7 +174,7 @@ BEGIN
     FOR kind, results IN
         WITH doubtful AS (
             UPDATE twilio_private.outbox o
-            SET state = 'unknown', due_at = 'infinity', note = 'the worker stopped while the request was under way'
+            SET state = 'unknown', due_at = 'infinity', note = coalesce(reason, o.note)
             WHERE o.ctid = ANY (twilio_private.places(order_ids)) RETURNING o
         )
         SELECT (d.o).kind, array_agg(twilio_private.result_without_answer(d.o, 'unknown', (d.o).note, over_at))
@@ -135,16 +185,18 @@ BEGIN
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
     WHEN OTHERS THEN
-        -- One that cannot be written down (an app's trigger raises) stays for the next worker, and the others go on.
+        -- One that cannot be written down (an app's trigger raises) stays for another time, and the others go on.
         IF cardinality(order_ids) > 1 THEN
-            PERFORM twilio_private.doubt_orders(ARRAY[o]) FROM unnest(order_ids) o;
+            PERFORM twilio_private.doubt_orders(ARRAY[o], reason) FROM unnest(order_ids) o;
         ELSE
             RAISE LOG 'twilio: the doubt about order % cannot be written down: %', order_ids[1], SQLERRM;
+            UPDATE twilio_private.outbox o SET due_at = 'infinity', note = SQLERRM WHERE o.id = order_ids[1];
         END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[]) IS 'Marks orders as unknown that were cut off on their way.';
-REVOKE ALL ON FUNCTION twilio_private.doubt_orders(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[], text) IS
+    'Marks orders as unknown whose fate was lost on their way, for a reason that is not yet in their note.';
+REVOKE ALL ON FUNCTION twilio_private.doubt_orders(bigint[], text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.recover_orders() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -153,7 +205,8 @@ BEGIN
     UPDATE twilio_private.outbox o SET state = 'queued', due_at = clock_timestamp()
     FROM twilio_private.order_kind k
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
-    PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'));
+    PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'),
+                                        'the worker stopped while the request was under way');
     -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
     IF twilio_private.enter_timeline() THEN
         PERFORM twilio_private.look_before_sending(twilio_private.most_claimed());
@@ -165,11 +218,32 @@ COMMENT ON FUNCTION twilio_private.recover_orders() IS
 After a promotion so may it have the next ones.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
+-- Their kinds are told while twilio.enabled is off, for then it may be long until they are claimed again. A worker that
+-- ends has a second for all it has to do, and the next one claims them first.
 CREATE FUNCTION twilio_private.release_orders(order_ids bigint[]) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-    UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
-    WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.state = 'sending'
+DECLARE
+    kind text;
+    results twilio_private.order_result[];
+BEGIN
+    FOR kind, results IN
+        WITH released AS (
+            UPDATE twilio_private.outbox o SET state = 'queued', attempts = o.attempts - 1
+            WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.state = 'sending' RETURNING o
+        )
+        SELECT (r.o).kind, array_agg(twilio_private.result_without_answer(r.o, 'retry', NULL, clock_timestamp()))
+        FROM released r GROUP BY (r.o).kind
+    LOOP
+        CONTINUE WHEN current_setting('twilio.enabled')::boolean;
+        BEGIN
+            PERFORM twilio_private.deliver_results(kind, results);
+        EXCEPTION WHEN OTHERS THEN
+            -- Not started they are all the same, whatever an app's trigger or lock has against it.
+            RAISE LOG 'twilio: that orders wait again cannot be written down: %', SQLERRM;
+        END;
+    END LOOP;
+END
 $$;
 COMMENT ON FUNCTION twilio_private.release_orders(bigint[]) IS 'Gives back claimed orders that were not started.';
 REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;

@@ -21,6 +21,8 @@ BEGIN
         SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
                o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
                CASE
+                   WHEN o.state = 'sending' AND o.due_at = 'infinity' THEN
+                       concat('what became of it cannot be written down', ' (' || o.note || ')')
                    WHEN o.state = 'sending' THEN 'being sent'
                    WHEN o.state = 'unknown' THEN concat('Twilio''s answer was lost; it is being looked up', ' (' || o.note || ')')
                    WHEN s.user_id IS NULL THEN 'the settings were deleted'

@@ -38,6 +38,7 @@ sub segments
 }
 # Memory of its own: the pages of shared_buffers that it has touched count as resident too.
 sub resident { return slurp_file('/proc/' . worker_pid($node) . '/status') =~ /^RssAnon:\s+(\d+) kB/m ? $1 : 0 }
+sub ends { my ($session, $what) = @_; return wait_until { $session->ended } 5, "$what ends at once" }
 sub in_flight { return $node->safe_psql('postgres', 'SELECT in_flight FROM twilio_private.worker_stats()') }
 
 # ---- one by one -------------------------------------------------------------------------------
@@ -46,9 +47,10 @@ $standin->behave('hang');
 my $session = connect_session($node, user => 1);
 
 $session->run("SET statement_timeout = '1s'");
-my $seconds = seconds_taken { $session->run($ask) };
-like($session->error, qr/57014/, 'statement_timeout ends a question');
-cmp_ok($seconds, '<', 1.5, '... in time');
+$session->send($ask);
+ends($session, 'a question for which there is a statement_timeout');
+$session->result;
+like($session->error, qr/57014/, '... as any statement does');
 is($session->run('SET statement_timeout = 0; SELECT 1'), '1', '... and leaves the session usable');
 $standin->calm;
 is($session->run($ask), 't', '... whose next question is answered');
@@ -57,12 +59,10 @@ $standin->behave('hang');
 my $asked = $standin->stats->{requests};
 $session->send($ask);
 wait_until { $standin->stats->{requests} > $asked } 10, 'another question is open';
-$seconds = seconds_taken {
-	$node->safe_psql('template1', 'SELECT pg_cancel_backend(' . $session->pid . ')');
-	$session->result;
-};
-like($session->error, qr/57014/, 'pg_cancel_backend ends a question');
-cmp_ok($seconds, '<', 1.5, '... in time');
+$node->safe_psql('template1', 'SELECT pg_cancel_backend(' . $session->pid . ')');
+ends($session, 'one that pg_cancel_backend is told about');
+$session->result;
+like($session->error, qr/57014/, '... as any statement does');
 wait_until { in_flight() eq '0' } 10, '... and its request';
 
 $asked = $standin->stats->{requests};
@@ -85,12 +85,10 @@ $session = connect_session($node, user => 1);
 $session->send($ask);
 wait_until { $standin->stats->{in_flight} > 0 } 10, 'a question is open';
 my $worker = worker_pid($node);
-$seconds = seconds_taken {
-	$node->safe_psql('template1', "SELECT pg_terminate_backend($worker)");
-	$session->result;
-};
-like($session->error, qr/PT502/, 'a question whose worker is terminated fails with PT502');
-cmp_ok($seconds, '<', 5, '... and does not hang');
+$node->safe_psql('template1', "SELECT pg_terminate_backend($worker)");
+ends($session, 'a question whose worker is terminated');
+$session->result;
+like($session->error, qr/PT502/, '... with PT502');
 is($session->run('SELECT 1'), '1', '... and leaves the session usable');
 $standin->calm;
 wait_until { $good->() } 10, 'the next worker answers';
@@ -99,8 +97,7 @@ $standin->behave('hang');
 $session->send($ask);
 wait_until { $standin->stats->{in_flight} > 0 } 10, 'a question is open';
 kill KILL => worker_pid($node);
-$seconds = seconds_taken { $session->result };
-cmp_ok($seconds, '<', 5, 'a question whose worker is killed does not hang');
+ends($session, 'a question whose worker is killed');
 $session->quit;
 $standin->calm;
 wait_until { eval { $good->() } } 20, 'after the restart that PostgreSQL makes, questions are answered';

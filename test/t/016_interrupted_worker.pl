@@ -42,7 +42,7 @@ $worker = wait_until { dawdling() } 10, q{a worker is in an app's trigger that d
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 wait_until { !kill 0, $worker } 5, 'it can be terminated';
 wait_until { dawdling() } 10, 'its successor gets there, too';
-cmp_ok(seconds_taken { $node->stop('fast') }, '<', 10, 'a fast shutdown does not wait for the trigger');
+stops_within($node, 10, 'a fast shutdown does not wait for the trigger');
 
 $node->start;
 $worker = wait_until { dawdling() } 10, 'after the start the worker is in it again';

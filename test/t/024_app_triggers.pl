@@ -23,7 +23,8 @@ CREATE TABLE seen (body text, status text);
 GRANT ALL ON seen TO PUBLIC;
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF NEW.body LIKE 'raises when ' || NEW.status || '%' THEN
+	IF NEW.body LIKE 'raises when ' || NEW.status || '%' OR (TG_OP = 'UPDATE' AND NEW.status = 'pending' AND NEW.body LIKE 'raises when released%')
+	   OR (NEW.status NOT IN ('pending', 'submitting') AND NEW.body = 'raises when answered') THEN
 		RAISE EXCEPTION 'an app is surprised';
 	END IF;
 	INSERT INTO public.seen VALUES (NEW.body, NEW.status);
@@ -69,6 +70,43 @@ for my $active (qw(true false))
 }
 as_user($node, 1, 'UPDATE twilio_settings SET is_active = true');
 
+# What Twilio says cannot be written down at all.
+sub set_aside
+{
+	my ($id, $state, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until { as_user($node, 1, "SELECT state, reason FROM twilio_queue WHERE message_id = '$id'")->{out} =~ /^$state\|.*an app is surprised/ } 10, $what
+	  or diag(as_user($node, 1, 'SELECT * FROM twilio_queue')->{out});
+	return;
+}
+my $answered = send_sms($node, 1, body => 'raises when answered');
+set_aside($answered, 'sending', 'a message whose sending cannot be written down in any way stays in doubt');
+my $rejected = send_sms($node, 1, to_number => '+15005550001', body => 'raises when failed, rejected');
+set_aside($rejected, 'queued', '... one that Twilio rejects waits');
+$standin->behave('429', match => { body => 'refused' }, times => 1);
+my $again = send_sms($node, 1, body => 'raises when released, refused');
+set_aside($again, 'queued', '... and so does one that it does not accept yet');
+$node->safe_psql('postgres', 'ALTER TABLE twilio_messages DISABLE TRIGGER look');
+wait_until { message($node, $answered, 'sid') } 20, 'when the trigger is gone, the first is looked up, by the same worker';
+set_due_now($node, 'message');
+wait_until { message($node, $rejected) eq 'failed' } 10, '... the second fails';
+wait_until { message($node, $again, 'sid') } 10, '... and the third is sent';
+is(posts($standin, body => $_), 1, "$_: sent once") for 'raises when answered';
+$node->safe_psql('postgres', 'ALTER TABLE twilio_messages ENABLE TRIGGER look');
+
+# Claimed and not under way when it is switched off.
+sub enable { my ($value) = @_; $node->append_conf('postgresql.conf', "twilio.enabled = $value"); $node->reload; return $node->poll_query_until('postgres', "SELECT current_setting('twilio.enabled') = '$value'") }
+sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }
+run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');
+$standin->behave('delay', match => { method => 'POST', body => 'released' }, ms => 1500);
+write_messages($node, 1, 'raises when released', 6);
+wait_until { messages_with($node, 'raises when released%', 'submitting') > 1 } 10, 'messages are claimed, one of them under way';
+enable('off');
+wait_until { waiting() > 0 } 10, 'the others wait again when it is switched off, though their status cannot be written down';
+$standin->calm;
+enable('on');
+wait_until { sent($node, 'raises when released') == 6 } 10, '... and are sent when it is on again';
+
 # Cut off, and the doubt about it cannot be written down.
 $standin->behave('hang', match => { method => 'POST', body => 'raises' });
 my $id = send_sms($node, 1, body => 'raises when unknown');
@@ -76,10 +114,7 @@ wait_until { accepted($standin, body => 'raises when unknown') == 1 } 10, 'a req
 kill_worker($node, 'postgres');
 goes_out('after unknown', 'after a crash a message that cannot be marked as unknown does not hold up others');
 $node->safe_psql('postgres', 'DROP TRIGGER look ON twilio_messages');
-my $before = wait_for_worker($node, 'postgres', 10, 'the worker is at rest');
-kill TERM => $before;
-wait_until { my $pid = worker_pid($node, 'postgres'); $pid && $pid ne $before } 10, 'when the trigger is gone and a worker starts';
-wait_until { message($node, $id, 'sid') } 20, '... it is looked up';
+wait_until { message($node, $id, 'sid') } 20, '... and is looked up when the trigger is gone';
 is(posts($standin, body => 'raises when unknown'), 1, '... and was sent once');
 is(duplicates($standin), 0, 'nothing was accepted twice');
 TwilioTest::finish();

@@ -28,12 +28,10 @@ TEST_F(EngineTest, hearsSlowStreamsAfterQuickOnes)
         },
         true);
     HttpEngine engine(options());
-    const TimePoint begin = Clock::now();
     for (std::uint64_t id = 1; id <= 50; id++)
         engine.start(post(id));
     for (int i = 0; i < 50; i++)
         EXPECT_EQ(wait(engine).status, 201);
-    EXPECT_LT(Clock::now() - begin, 4s);
     EXPECT_EQ(server.connections(), 1);
 }
 

@@ -18,7 +18,7 @@ use TwilioTest::Session;
 our @EXPORT = qw(
   new_cluster create_database connect_session start_standin
   run_sql as_user table_contents configure user_id account_sid token
-  wait_until seconds_taken
+  wait_until stops_within
   launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing
 );
 
@@ -74,23 +74,23 @@ sub account_sid { return sprintf 'AC%032x', shift }
 sub token { return sprintf '%032x', 0xfeed0000 + shift }
 
 # Runs SQL in a psql of its own. Returns a hash: out, state ('' or SQLSTATE), message, detail, hint,
-# error (all of stderr), ok, seconds. db, role and user choose who runs it.
+# error (all of stderr), ok. db, role and user choose who runs it; within => the seconds after which a
+# statement is cancelled.
 sub run_sql
 {
 	my ($node, $sql, %options) = @_;
 	my $prelude = "\\set VERBOSITY verbose\n";
 	$prelude .= "SET ROLE $options{role};\n" if $options{role};
 	$prelude .= "SET twilio.user_id = '$options{user}';\n" if $options{user};
+	$prelude .= "SET statement_timeout = '$options{within}s';\n" if $options{within};
 	$prelude .= $options{before} . ";\n" if $options{before};
 	my ($out, $error) = ('', '');
-	my $started = clock_gettime(CLOCK_MONOTONIC);
 	my $rc = $node->psql($options{db} // 'postgres', $prelude . $sql, stdout => \$out, stderr => \$error,
 		on_error_stop => 1, timeout => $options{timeout} // 60);
 	my %result = (
 		out => $out,
 		error => $error,
 		ok => $rc == 0,
-		seconds => clock_gettime(CLOCK_MONOTONIC) - $started,
 		state => '', message => '', detail => '', hint => '');
 	@result{qw(state message)} = ($1, $2) if $error =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}): (.*)/;
 	$result{detail} = $1 if $error =~ /^DETAIL:\s+(.*)/m;
@@ -154,12 +154,13 @@ sub wait_until (&$$)
 	return $found;
 }
 
-sub seconds_taken (&)
+# A test that passes when a fast shutdown ends in time.
+sub stops_within
 {
-	my ($action) = @_;
-	my $started = clock_gettime(CLOCK_MONOTONIC);
-	$action->();
-	return clock_gettime(CLOCK_MONOTONIC) - $started;
+	my ($node, $deadline, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	local $ENV{PGCTLTIMEOUT} = $deadline;
+	return ok($node->stop('fast', fail_ok => 1), $what);
 }
 
 sub launcher_pid

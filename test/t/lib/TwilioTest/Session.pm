@@ -34,13 +34,20 @@ sub send
 	return;
 }
 
+# Whether they have ended.
+sub ended
+{
+	my ($self) = @_;
+	$self->{psql}->pump_nb if $self->{psql}->pumpable;
+	return !$self->{psql}->pumpable || !grep { !/^$self->{mark}\n/m } $self->{out}, $self->{err};
+}
+
 # What they printed; errors are in error() afterwards.
 sub result
 {
 	my ($self) = @_;
+	$self->{psql}->pump until $self->ended;
 	my $mark = delete $self->{mark};
-	$self->{psql}->pump until $self->{out} =~ /^$mark\n/m && $self->{err} =~ /^$mark\n/m
-	  or !$self->{psql}->pumpable;
 	s/^$mark\n//m for $self->{out}, $self->{err};
 	(my $out = $self->{out}) =~ s/\n\z//;
 	return $out;
