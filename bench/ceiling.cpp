@@ -51,7 +51,7 @@ const Sql same = {
     "INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || lpad(g::text, 7, '0'),"
     " 'Your appointment is tomorrow at 10:15. Reply C to confirm, no. ' || g FROM generate_series(1, %ld) g",
     "SELECT order_id, path, form FROM twilio_private.claim_orders("
-    "ARRAY['018f4a3e-0000-7000-8000-000000000001']::uuid[], ARRAY[$1]::int[])",
+    "ARRAY['018f4a3e-0000-7000-8000-000000000001']::uuid[], ARRAY[$1]::int[], ARRAY['-infinity']::timestamptz[])",
     "WITH r AS MATERIALIZED (SELECT array_agg(id) AS ids, array_agg(body) AS bodies, array_agg(request_id) AS requests,"
     " array_agg('sent'::text) AS sent, array_agg(201) AS statuses, array_agg(NULL::int) AS no_code, array_agg(NULL::text) AS no_text,"
     " array_agg(body::jsonb ->> 'sid') AS sids, array_agg(NULL::timestamptz) AS no_time, array_agg(clock_timestamp()) AS now,"

@@ -94,7 +94,8 @@ REVOKE ALL ON FUNCTION twilio_private.result_without_answer(twilio_private.outbo
 
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
--- A loose scan of the queue: one index probe per tenant, however long their queues are.
+-- A loose scan of the queue: two index probes per tenant, however long their queues are. What the index still knows of
+-- orders that are done must be passed over, up to the next VACUUM, so this is done once, and claims begin at next_due.
 CREATE FUNCTION twilio_private.waiting_tenants(
     OUT user_id uuid, OUT next_due timestamptz, OUT rate_limit_per_second double precision, OUT max_in_flight integer)
 RETURNS SETOF record
@@ -107,16 +108,17 @@ BEGIN
     END IF;
     RETURN QUERY
         WITH RECURSIVE tenant AS (
-            (SELECT o.user_id FROM twilio_private.outbox o ORDER BY o.user_id LIMIT 1)
+            (SELECT o.user_id, o.due_at FROM twilio_private.outbox o ORDER BY o.user_id, o.due_at LIMIT 1)
             UNION ALL
-            SELECT (SELECT o.user_id FROM twilio_private.outbox o WHERE o.user_id > t.user_id ORDER BY o.user_id LIMIT 1)
-            FROM tenant t WHERE t.user_id IS NOT NULL
+            SELECT next.* FROM tenant t
+            CROSS JOIN LATERAL (SELECT o.user_id, o.due_at FROM twilio_private.outbox o WHERE o.user_id > t.user_id
+                                ORDER BY o.user_id, o.due_at LIMIT 1) next
         )
         SELECT t.user_id, due.at, s.rate_limit_per_second::double precision, s.max_in_flight
         FROM tenant t
         JOIN @extschema@.twilio_settings s ON s.user_id = t.user_id AND s.is_active
         CROSS JOIN LATERAL (SELECT o.due_at AS at FROM twilio_private.outbox o
-                            WHERE o.user_id = t.user_id AND o.due_at < 'infinity' AND o.state = 'queued'
+                            WHERE o.user_id = t.user_id AND o.due_at >= t.due_at AND o.due_at < 'infinity' AND o.state = 'queued'
                             ORDER BY o.due_at LIMIT 1) due
         WHERE EXISTS (SELECT FROM twilio_private.credential c WHERE c.user_id = t.user_id)
           AND NOT EXISTS (SELECT FROM twilio_private.breaker b WHERE b.user_id = t.user_id);
@@ -174,7 +176,7 @@ RETURN 3 * current_setting('twilio.max_in_flight')::integer;
 COMMENT ON FUNCTION twilio_private.most_claimed() IS 'How many orders a worker has claimed at most: in flight, or next to be started.';
 REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[])
+CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[], due_since timestamptz[])
 RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires boolean,
                username text, credential_kind text, key_id text, sealed bytea,
                method text, host text, path text, form text)
@@ -197,10 +199,11 @@ BEGIN
             SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
             WHERE o.ctid = ANY (ARRAY(
                 SELECT q.ctid
-                FROM unnest(user_ids, counts) AS wanted (user_id, n)
+                FROM unnest(user_ids, counts, due_since) AS wanted (user_id, n, since)
                 CROSS JOIN LATERAL (
                     SELECT o.ctid FROM twilio_private.outbox o
-                    WHERE o.user_id = wanted.user_id AND o.due_at <= clock_timestamp() AND o.state = 'queued'
+                    WHERE o.user_id = wanted.user_id AND o.due_at >= wanted.since AND o.due_at <= clock_timestamp()
+                      AND o.state = 'queued'
                     ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q))
             RETURNING o, coalesce(o.expires_at <= clock_timestamp(), false) AS late
         )
@@ -242,6 +245,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.claim_orders(uuid[], integer[]) IS
-    'Takes up to so many due orders of each user into the state sending and returns their requests with the sealed credential.';
-REVOKE ALL ON FUNCTION twilio_private.claim_orders(uuid[], integer[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.claim_orders(uuid[], integer[], timestamptz[]) IS
+    'Takes up to so many orders of each user that are due, since then, into the state sending, and returns their requests
+with the sealed credential.';
+REVOKE ALL ON FUNCTION twilio_private.claim_orders(uuid[], integer[], timestamptz[]) FROM PUBLIC;

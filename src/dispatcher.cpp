@@ -18,7 +18,8 @@ constexpr std::size_t recordAtOnce = 100;
 constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
 constexpr int claimAtMost = 500;
-constexpr std::size_t worthALoan = 16; // requests: for fewer, lending the sender costs more than it gains
+constexpr std::size_t refreshAfter = 10'000; // claimed orders: what they leave in the index, each claim passes over
+constexpr std::size_t worthALoan = 16;       // requests: for fewer, lending the sender costs more than it gains
 
 // An error that time heals, unlike one that comes from the data.
 bool isPassing(const pg::Error& error)
@@ -137,6 +138,7 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
 void Dispatcher::refresh(TimePoint now)
 {
     refreshWanted_ = false;
+    claimedSinceRefresh_ = 0;
     turns_.list(outbox::waitingTenants(now), now);
     refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
 }
@@ -154,7 +156,8 @@ void Dispatcher::accept(Claim claim)
     TenantMap<int> got;
     for (const Order& order : claim.orders)
         got[order.user]++;
-    if (turns_.claimed(claim.shares, got))
+    claimedSinceRefresh_ += claim.orders.size();
+    if (turns_.claimed(claim.shares, got) || claimedSinceRefresh_ >= refreshAfter)
         refreshWanted_ = true; // to find what is due later
     for (Order& order : claim.orders)
         hand(std::move(order));

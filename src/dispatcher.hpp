@@ -66,6 +66,7 @@ private:
     bool paused_ = false;
     bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;
+    std::size_t claimedSinceRefresh_ = 0;
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;
     TimePoint recordBy_{};

@@ -106,7 +106,8 @@ std::vector<Waiting> waitingTenants(TimePoint now)
         Row const row(i);
         auto const rate = row.value(3);
         auto const most = row.value(4);
-        tenants.push_back({row.user(1), now + std::chrono::microseconds(DatumGetTimestampTz(*row.value(2)) - sqlNow),
+        TimestampTz const due = DatumGetTimestampTz(*row.value(2));
+        tenants.push_back({row.user(1), now + std::chrono::microseconds(due - sqlNow), due,
                            rate ? DatumGetFloat8(*rate) : settings::rateLimitPerSecond,
                            most ? DatumGetInt32(*most) : settings::userMaxInFlight});
     }
@@ -117,12 +118,14 @@ std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement(
         "SELECT order_id, user_id, kind, repeatable, attempts, expires, username, credential_kind, key_id, sealed,"
-        " method, host, path, form FROM twilio_private.claim_orders($1, $2)",
-        {UUIDARRAYOID, INT4ARRAYOID});
+        " method, host, path, form FROM twilio_private.claim_orders($1, $2, $3)",
+        {UUIDARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID});
     guarded([&] {
         Datum values[] = {
             toArray(shares, UUIDOID, [](const Share& share) { return std::optional(uuidOf(share.user)); }),
             toArray(shares, INT4OID, [](const Share& share) { return std::optional(Int32GetDatum(share.count)); }),
+            toArray(shares, TIMESTAMPTZOID,
+                    [](const Share& share) { return std::optional(TimestampTzGetDatum(share.dueSince)); }),
         };
         statement.run(values);
     });

@@ -21,6 +21,7 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
             slot = std::make_unique<Tenant>(each, now);
         slot->listed = true;
         slot->refused.reset();
+        slot->dueSince = each.dueSince;
         slot->ceiling.setMaximum(each.maxInFlight);
         slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);
         if (each.nextDue <= now)
@@ -55,7 +56,7 @@ std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
     std::vector<Share> shares;
     for (const auto& [user, count] : dealt)
         if (count > 0)
-            shares.push_back({user, count});
+            shares.push_back({user, count, tenants_.at(user)->dueSince});
     allServed_ = shares.empty();
     return shares;
 }

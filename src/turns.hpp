@@ -20,13 +20,15 @@ inline constexpr int openPerSlot = 3; // most_claimed() in sql/orders.sql says t
 struct Waiting {
     TenantId user;
     TimePoint nextDue{};
-    double ratePerSecond = 0; // 0: no limit
+    std::int64_t dueSince = 0; // the same in SQL's terms: it has nothing queued that was due before
+    double ratePerSecond = 0;  // 0: no limit
     int maxInFlight = 1;
 };
 
 struct Share {
     TenantId user;
     int count = 0;
+    std::int64_t dueSince = 0;
 };
 
 class Turns {
@@ -67,6 +69,7 @@ private:
 
         Aimd ceiling;
         TokenBucket bucket;
+        std::int64_t dueSince = 0;
         int ready = 0;
         int inFlight = 0;
         bool listed = false;

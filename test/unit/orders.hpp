@@ -26,7 +26,7 @@ inline Order order(std::uint64_t id, unsigned user = 1)
 inline void readyFor(Sender& sender, int mostInFlight, unsigned user = 1)
 {
     const TimePoint now = Clock::now();
-    sender.turns().list({{tenant(user), now, 0, mostInFlight}}, now);
+    sender.turns().list({{tenant(user), now, 0, 0, mostInFlight}}, now);
     const std::vector<Share> shares = sender.turns().deal(10'000, now);
     TenantMap<int> got;
     for (const Share& share : shares)

@@ -20,7 +20,7 @@ TenantId tenant(unsigned number)
 
 Waiting waiting(unsigned number, int maxInFlight = 16, double rate = 0, TimePoint due = start)
 {
-    return {tenant(number), due, rate, maxInFlight};
+    return {tenant(number), due, 0, rate, maxInFlight};
 }
 
 int countOf(const std::vector<Share>& shares, unsigned number)
@@ -48,6 +48,22 @@ TEST(Turns, dealEqualSharesToThoseWhoWait)
     auto const shares = turns.deal(30, start);
     for (unsigned number : {1u, 2u, 3u})
         EXPECT_EQ(countOf(shares, number), 10);
+}
+
+TEST(Turns, tellFromWhenOnATenantHasSomethingDue)
+{
+    Turns turns;
+    Waiting first = waiting(1);
+    Waiting second = waiting(2);
+    first.dueSince = 100;
+    second.dueSince = 200;
+    turns.list({first, second}, start);
+    for (const Share& share : turns.deal(2, start))
+        EXPECT_EQ(share.dueSince, share.user == tenant(1) ? 100 : 200);
+    first.dueSince = 50; // an order that waited for a commit
+    turns.list({first, second}, start);
+    for (const Share& share : turns.deal(2, start))
+        EXPECT_EQ(share.dueSince, share.user == tenant(1) ? 50 : 200);
 }
 
 TEST(Turns, giveANewcomerASlotAtOnceBesideALongBacklog)
