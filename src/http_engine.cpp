@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <curl/curl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include "ca_file.hpp"
@@ -143,7 +144,6 @@ void HttpEngine::Impl::openMulti()
 // From now on requests go over new connections. The old ones close when their last request is done.
 void HttpEngine::Impl::retireConnections()
 {
-    const FreedMemoryOverwritten overwritten;
     connections_ = makeConnections();
     startedOnConnections_ = mostInFlight_ = 0;
     for (const Owned& transfer : idle_)
@@ -159,7 +159,6 @@ bool HttpEngine::Impl::areConnectionsWornOut() const
 HttpEngine::Impl::~Impl()
 {
     const SignalsBlocked blocked;
-    const FreedMemoryOverwritten overwritten;
     for (const auto& [id, transfer] : inFlight_)
         curl_multi_remove_handle(multi_.get(), transfer->easy());
     inFlight_.clear();
@@ -181,7 +180,6 @@ void HttpEngine::Impl::configure(Options options)
 {
     if (options == given_ && !certificates_.hasChanged())
         return;
-    const FreedMemoryOverwritten overwritten;
     adopt(std::move(options));
     idle_.clear();
     speaksHttp2_ = true;
@@ -242,7 +240,6 @@ void HttpEngine::Impl::start(Request&& request)
 void HttpEngine::Impl::cancel(std::uint64_t id)
 {
     const SignalsBlocked blocked;
-    const FreedMemoryOverwritten overwritten;
     const auto found = inFlight_.find(id);
     if (found == inFlight_.end())
         return;
@@ -281,7 +278,6 @@ void HttpEngine::Impl::drive(curl_socket_t socket, int events)
 void HttpEngine::Impl::pump()
 {
     const SignalsBlocked blocked;
-    const FreedMemoryOverwritten overwritten;
     std::optional<SocketWatch::Cork> cork;
     if (std::exchange(startedSincePump_, 0) > 1 && speaksHttp2_)
         cork.emplace(sockets_);
@@ -346,7 +342,6 @@ milliseconds HttpEngine::Impl::waitMillis() const
 void HttpEngine::Impl::forget()
 {
     const SignalsBlocked blocked;
-    const FreedMemoryOverwritten overwritten;
     idle_.clear();
     idle_.shrink_to_fit();
     retireConnections();
@@ -358,6 +353,7 @@ void HttpEngine::Impl::forget()
 
 void HttpEngine::prepareProcess()
 {
+    ::mallopt(M_ARENA_MAX, 1); // forget() wipes no other
     if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, std::malloc, freeWiped, reallocateWiped, ::strdup, std::calloc) !=
         CURLE_OK)
         throw std::bad_alloc();

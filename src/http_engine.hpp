@@ -50,7 +50,7 @@ struct Request {
 
 class HttpEngine {
 public:
-    // Once per process and before the first engine: curl, with memory that is wiped when it is freed.
+    // Once per process, before the first engine and any thread: curl, and memory that can be wiped.
     static void prepareProcess();
 
     explicit HttpEngine(Options options);

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "signals_blocked.hpp"
-#include "wiped_memory.hpp"
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -85,7 +84,6 @@ void SendingThread::end() noexcept
     if (!thread_)
         return;
     takeBack();
-    const FreedMemoryOverwritten overwritten; // glibc's cache of small pieces is freed when the thread ends
     turn_ = Turn::over;
     turn_.notify_one();
     ::pthread_join(*thread_, nullptr);
@@ -105,7 +103,6 @@ void SendingThread::run() noexcept
         turn_ = Turn::workers;
         turn_.notify_one();
     }
-    wipeFreedMemory();
 }
 
 void SendingThread::send()

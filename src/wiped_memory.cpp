@@ -1,13 +1,14 @@
-// Works on glibc's allocator: usable sizes, and a cache of at most 7 pieces of
-// each size up to 1 kB per thread, which hands out first what came in last.
+// Works on glibc's allocator: usable sizes, and a heap that grows by sbrk() when nothing that is free is large enough.
 #include "wiped_memory.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include <malloc.h>
+#include <unistd.h>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -17,9 +18,11 @@ namespace twilio {
 
 namespace {
 
-constexpr std::size_t largestCached = 1032;
+constexpr std::size_t largestPiece = 64 * 1024; // less than what glibc would map apart
+constexpr std::size_t largestCached = 1032;     // up to this, each thread keeps some pieces of each size to itself
+constexpr std::size_t smallestPiece = 24;
 constexpr std::size_t sizeStep = 16;
-constexpr std::size_t piecesPerSize = 16;
+constexpr std::size_t mostPieces = 1 << 20;
 constexpr std::size_t stackDepth = 64 * 1024;
 
 } // namespace
@@ -59,15 +62,29 @@ void* reallocateWiped(void* memory, std::size_t size) noexcept
     return moved;
 }
 
+// Takes all that is free, in pieces that become smaller as nothing larger is left, and gives it back blank.
 void wipeFreedMemory() noexcept
 {
-    for (std::size_t size = sizeStep + 8; size <= largestCached; size += sizeStep) {
-        std::array<void*, piecesPerSize> pieces{};
-        for (void*& piece : pieces)
-            piece = std::malloc(size);
-        for (void* piece : pieces)
-            freeWiped(piece);
+    struct Piece {
+        Piece* next;
+    };
+    Piece* taken = nullptr;
+    std::size_t pieces = 0;
+    for (std::size_t size = largestPiece; size >= smallestPiece;
+         size = size > largestCached ? std::max(size / 2, largestCached) : size - sizeStep) {
+        const void* const end = ::sbrk(0);
+        while (::sbrk(0) == end && pieces < mostPieces) {
+            auto* const piece = static_cast<Piece*>(std::malloc(size));
+            if (piece == nullptr)
+                break;
+            ::explicit_bzero(piece, ::malloc_usable_size(piece));
+            piece->next = taken;
+            taken = piece;
+            pieces++;
+        }
     }
+    while (taken != nullptr)
+        std::free(std::exchange(taken, taken->next));
 }
 
 [[gnu::noinline]] void wipeUnusedStack() noexcept

@@ -5,14 +5,12 @@
 
 namespace twilio {
 
-// free() and realloc() that wipe what they give back: small pieces themselves, for glibc keeps these as they were;
-// larger ones while a FreedMemoryOverwritten lives.
+// free() and realloc() that wipe small pieces, of which glibc keeps many as they were.
 void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 
-// While one lives, glibc overwrites what is freed, whoever frees it: OpenSSL and nghttp2 do not wipe what they give
-// back. Costs a pass over every block, and glibc tidies its lists at both ends, so it is for the calls where a secret
-// may be given back. Holds for all threads, of which one at a time may have it.
+// While one lives, glibc overwrites what is freed, whoever frees it: for calls that may give back a secret, such as
+// pgcrypto's. Costs a pass over every block, and glibc tidies its lists at both ends. For one thread.
 class FreedMemoryOverwritten {
 public:
     FreedMemoryOverwritten() noexcept;
@@ -24,7 +22,8 @@ private:
     static inline int living_ = 0;
 };
 
-// Wipes what this thread has freed in small pieces: glibc keeps it in a cache of its own, as it was.
+// Wipes whatever is free, whoever has freed it: OpenSSL and nghttp2 do not wipe what they give back. Takes a few
+// milliseconds, for a process that has nothing else to do. Threads must share one arena (M_ARENA_MAX).
 void wipeFreedMemory() noexcept;
 
 // Wipes what calls that have returned left on the stack.

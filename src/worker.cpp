@@ -239,7 +239,6 @@ void keepFreedMemory()
     constexpr int kept = 32 * 1024 * 1024;
     mallopt(M_TRIM_THRESHOLD, kept);
     mallopt(M_MMAP_THRESHOLD, kept);
-    mallopt(M_ARENA_MAX, 1); // the sending thread has none of its own to keep things in
 }
 
 void leaveSlot(int, Datum)

@@ -2,7 +2,8 @@
 # another database makes and drops the extension: `make soak`. It ends with a table of what was tried, what it cost, and
 # what was lost or doubled, by comparing what clients were told, what the tables say, and the ledger of the stand-in.
 #
-# MINUTES (of load; waiting for the end of the queue comes on top), RATE (messages a second), TENANTS, CRASHES, SEED.
+# MINUTES (of load; waiting for the end of the queue comes on top), RATE (messages a second), BATCH (messages of one
+# INSERT), TENANTS, CRASHES, FAIR (seconds of fair weather between two troubles at Twilio), SEED.
 # Samples of memory, descriptors and sizes are left in soak.tsv beside the server's log.
 use strict;
 use warnings;
@@ -23,7 +24,8 @@ my $tenants = $ENV{TENANTS} || 20;
 my $crashes = $ENV{CRASHES} || 20;
 my $seed = $ENV{SEED} || int time;
 my $senders = 4;       # processes, each with its share of the tenants
-my $batch = 20;        # messages of one INSERT
+my $batch = $ENV{BATCH} || 20;
+my $fair = $ENV{FAIR} || 0;
 my $other = 999;       # the tenant of the other database
 my $in_flight = 96;    # twilio.max_in_flight is changed, up to this
 my $dir = PostgreSQL::Test::Utils::tempdir('clients');
@@ -196,7 +198,7 @@ my @clients;
 END { kill TERM => @clients }
 @clients = ((map { my $s = $_; sender("sender$s", grep { $_ % $senders == $s } 1 .. $tenants) } 0 .. $senders - 1),
 	webhooks('webhook0'), webhooks('webhook1'), churn());
-my $started = time;
+my ($started, $clears_up) = (time, 0);
 my ($next_weather, $next_crash, $next_reload, $next_rotation) = ($started + 5, $started + 60 * $minutes / ($crashes + 1), $started + 3, $started + 15);
 while (time < $end)
 {
@@ -204,6 +206,11 @@ while (time < $end)
 	{
 		$standin->calm;
 		$standin->listener('open');
+		if ($fair && ($clears_up = !$clears_up))
+		{
+			$next_weather = time + $fair;
+			next;
+		}
 		my $name = (sort keys %weather)[ rand keys %weather ];
 		try($name, $weather{$name});
 		$next_weather = time + 4 + rand 8;

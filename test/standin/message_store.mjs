@@ -10,18 +10,23 @@ export class MessageStore {
     this.inOrder = [];
     this.oldest = 0;                 // where the first one that is not forgotten stands
     this.bySid = new Map();
+    this.byTo = new Map();
     this.made = 0;
   }
 
   add(message) {
     this.inOrder.push(message);
     this.bySid.set(message.sid, message);
+    if (!this.byTo.has(message.to)) this.byTo.set(message.to, []);
+    this.byTo.get(message.to).push(message);
     this.made += 1;
     if (this.inOrder.length - this.oldest > KEPT) this.forgetOldest();
   }
 
   forgetOldest() {
-    this.bySid.delete(this.inOrder[this.oldest].sid);
+    const { sid, to } = this.inOrder[this.oldest];
+    this.bySid.delete(sid);
+    this.byTo.get(to).shift();
     this.inOrder[this.oldest] = null;
     this.oldest += 1;
     if (this.oldest < KEPT) return;
@@ -36,11 +41,12 @@ export class MessageStore {
     this.bySid.delete(message.sid);
   }
 
-  // Returns the messages that a condition holds for, newest first.
-  newestFirst(condition) {
+  // Returns the messages, to one number or to any, that a condition holds for, newest first.
+  newestFirst(condition, to) {
     const found = [];
-    for (let n = this.inOrder.length - 1; n >= this.oldest; n -= 1) {
-      const message = this.inOrder[n];
+    const [messages, oldest] = to === undefined ? [this.inOrder, this.oldest] : [this.byTo.get(to) ?? [], 0];
+    for (let n = messages.length - 1; n >= oldest; n -= 1) {
+      const message = messages[n];
       if (!message.deleted && condition(message)) found.push(message);
     }
     return found;

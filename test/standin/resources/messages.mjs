@@ -104,8 +104,8 @@ function list(request) {
   const to = first(query, 'To');
   const from = first(query, 'From');
   const inside = dateFilter(query);
-  const found = account.messages.newestFirst((message) => (to === undefined || message.to === to) && (from === undefined || message.from === from)
-    && (!inside || inside(stateOf(message).sentAt ?? message.created)));
+  const found = account.messages.newestFirst((message) => (from === undefined || message.from === from)
+    && (!inside || inside(stateOf(message).sentAt ?? message.created)), to);
   return { body: pageOf('messages', found, request, render) };
 }
 
