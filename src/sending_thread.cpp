@@ -52,10 +52,12 @@ void SendingThread::begin()
     };
     const SignalsBlocked blocked; // for the thread, which inherits it
     pthread_t thread{};
-    if (::pthread_create(&thread, &attributes, body, this) == 0)
+    if (::pthread_create(&thread, &attributes, body, this) == 0) {
+        ::pthread_setname_np(thread, "pg_twilio send");
         thread_ = thread;
-    else
+    } else {
         ::munmap(stack_, stackSize);
+    }
     ::pthread_attr_destroy(&attributes);
 }
 

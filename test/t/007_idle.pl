@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use TwilioTest;
+use TwilioTest::Messages;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -41,6 +42,12 @@ wait_until {
 	as_user($node, 1, 'SELECT verified FROM twilio_verify()');
 	slurp_file($node->logfile) =~ m{LOG: .*twilio: GET /2010-04-01/Accounts/$sid\.json 200 \d+ ms RQ};
 } 10, 'with log_requests each request is one line';
+
+sub threads { my @tasks = glob "/proc/$pid{worker}/task/*"; return scalar @tasks }
+enable_sending($node, $standin, 2);
+write_messages($node, 2, 'many', 200);
+wait_until { threads() == 2 } 10, 'with many messages under way, a second thread goes on with them';
+wait_until { threads() == 1 } 20, '... and ends when they are sent';
 
 $node->append_conf('postgresql.conf', 'twilio.enabled = off');
 $node->reload;

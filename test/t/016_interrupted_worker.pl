@@ -9,7 +9,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $standin = start_standin();
-my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1s\n");
+my $node = new_cluster('main', standin => $standin, conf => <<'END');
+twilio.poll_interval = 1h
+twilio.reconcile_after = 1s
+twilio.max_in_flight = 20
+twilio.user_max_in_flight = 20
+END
 wait_for_worker($node, 'postgres');
 enable_sending($node, $standin, 1);
 
@@ -50,6 +55,24 @@ $node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigge
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
 wait_until { messages_with($node, 'dawdle', 'queued') == 1 } 20, 'cancelled there, it goes on, and the message is sent';
 is(worker_pid($node), $worker, '... by the same process');
+
+# ---- in an app's trigger, with others under way -------------------------------------------------------
+
+$node->safe_psql('postgres', <<'END');
+CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
+CREATE TRIGGER linger AFTER UPDATE OF sid ON twilio_messages
+	FOR EACH ROW WHEN (NEW.body = 'beside 1') EXECUTE FUNCTION linger();
+END
+my $before = posts($standin);
+$standin->behave('delay', ms => 100, match => { method => 'POST' });
+write_messages($node, 1, 'beside', 60);
+$worker = wait_until { dawdling() } 10, q{a worker is in an app's trigger for one of sixty messages};
+wait_until { posts($standin) == $before + 60 } 10, 'what it has claimed is sent meanwhile';
+is(dawdling(), $worker, '... while it is there');
+$node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'");
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+wait_until { messages_with($node, 'beside %', 'queued') == 60 } 20, 'and when it goes on, all of it is recorded';
 is(duplicates($standin), 0, 'nothing was sent twice');
 
 TwilioTest::finish();
