@@ -22,7 +22,7 @@ constexpr std::size_t largestPiece = 64 * 1024; // less than what glibc would ma
 constexpr std::size_t largestCached = 1032;     // up to this, each thread keeps some pieces of each size to itself
 constexpr std::size_t smallestPiece = 24;
 constexpr std::size_t sizeStep = 16;
-constexpr std::size_t mostPieces = 1 << 20;
+constexpr std::size_t roomToGrow = 16 * 1024 * 1024; // the heap may grow a little for each size
 constexpr std::size_t stackDepth = 64 * 1024;
 
 } // namespace
@@ -69,18 +69,19 @@ void wipeFreedMemory() noexcept
         Piece* next;
     };
     Piece* taken = nullptr;
-    std::size_t pieces = 0;
+    // Where malloc() is not glibc's (a sanitizer's, one that was preloaded), glibc knows of nothing free.
+    std::size_t left = ::mallinfo2().fordblks + roomToGrow;
     for (std::size_t size = largestPiece; size >= smallestPiece;
          size = size > largestCached ? std::max(size / 2, largestCached) : size - sizeStep) {
         const void* const end = ::sbrk(0);
-        while (::sbrk(0) == end && pieces < mostPieces) {
+        while (::sbrk(0) == end && left >= size) {
             auto* const piece = static_cast<Piece*>(std::malloc(size));
             if (piece == nullptr)
                 break;
             ::explicit_bzero(piece, ::malloc_usable_size(piece));
             piece->next = taken;
             taken = piece;
-            pieces++;
+            left -= size;
         }
     }
     while (taken != nullptr)
