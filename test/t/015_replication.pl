@@ -21,15 +21,6 @@ END
 wait_for_worker($primary, 'postgres');
 enable_sending($primary, $standin, $_) for 1 .. 2;
 
-sub configured
-{
-	my ($node, $name, $value) = @_;
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	$node->poll_query_until('postgres', "SELECT setting = '$value' FROM pg_settings WHERE name = '$name'") or die;
-	return;
-}
-
 sub process { my ($node, $type) = @_; return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'") }
 sub worker_waiting_for_standby { return $primary->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker' AND wait_event = 'SyncRep'") }
 

@@ -35,9 +35,10 @@ wait_until { message($node, $id, 'sid IS NOT NULL') eq 't' } 20, 'terminated, it
 
 # ---- in an app's trigger that does not end ------------------------------------------------------------
 
+# What the app's trigger does.
+sub app { my ($does) = @_; return $node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN $does; RETURN NULL; END'") }
+app('PERFORM pg_sleep(600)');
 $node->safe_psql('postgres', <<'END');
-CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
 CREATE TRIGGER dawdle AFTER UPDATE OF status ON twilio_messages
 	FOR EACH ROW WHEN (NEW.body = 'dawdle') EXECUTE FUNCTION dawdle();
 END
@@ -51,18 +52,17 @@ stops_within($node, 10, 'a fast shutdown does not wait for the trigger');
 
 $node->start;
 $worker = wait_until { dawdling() } 10, 'after the start the worker is in it again';
-$node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'");
+app('NULL');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
 wait_until { messages_with($node, 'dawdle', 'queued') == 1 } 20, 'cancelled there, it goes on, and the message is sent';
 is(worker_pid($node), $worker, '... by the same process');
 
 # ---- in an app's trigger, with others under way -------------------------------------------------------
 
+app('PERFORM pg_sleep(600)');
 $node->safe_psql('postgres', <<'END');
-CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
 CREATE TRIGGER linger AFTER UPDATE OF sid ON twilio_messages
-	FOR EACH ROW WHEN (NEW.body = 'beside 1') EXECUTE FUNCTION linger();
+	FOR EACH ROW WHEN (NEW.body = 'beside 1') EXECUTE FUNCTION dawdle();
 END
 my $before = posts($standin);
 $standin->behave('delay', ms => 100, match => { method => 'POST' });
@@ -70,7 +70,7 @@ write_messages($node, 1, 'beside', 60);
 $worker = wait_until { dawdling() } 10, q{a worker is in an app's trigger for one of sixty messages};
 wait_until { posts($standin) == $before + 60 } 10, 'what it has claimed is sent meanwhile';
 is(dawdling(), $worker, '... while it is there');
-$node->safe_psql('postgres', "CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'");
+app('NULL');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
 wait_until { messages_with($node, 'beside %', 'queued') == 60 } 20, 'and when it goes on, all of it is recorded';
 is(duplicates($standin), 0, 'nothing was sent twice');

@@ -172,12 +172,10 @@ is(as_user($node, 1, 'SELECT count(*) FROM twilio_opt_outs WHERE opted_in_at IS 
 
 # ---- switched off -------------------------------------------------------------------------------
 
-sub enable { my ($value) = @_; $node->append_conf('postgresql.conf', "twilio.enabled = $value"); $node->reload; return $node->poll_query_until('postgres', "SELECT current_setting('twilio.enabled') = '$value'") }
-
-enable('off');
+configured($node, 'twilio.enabled', 'off');
 $id = send_sms($node, 2, body => 'while it is off');
 is(as_user($node, 2, 'SELECT reason FROM twilio_queue')->{out}, 'twilio.enabled is off', 'while it is switched off, messages are accepted and wait');
-enable('on');
+configured($node, 'twilio.enabled', 'on');
 becomes($id, 'queued', '... and are sent afterwards');
 
 run_sql($node, "UPDATE twilio_settings SET max_in_flight = 2 WHERE user_id = '" . user_id(2) . "'", role => 'twilio_admin');
@@ -185,11 +183,11 @@ $standin->behave('delay', match => { body => 'Claimed' }, ms => 3000);
 $before = posts($standin);
 write_messages($node, 2, 'Claimed', 10);
 wait_until { messages_with($node, 'Claimed %', 'submitting') > 2 } 10, 'messages are claimed, two of them under way';
-enable('off');
+configured($node, 'twilio.enabled', 'off');
 wait_until { messages_with($node, 'Claimed %', 'submitting') == 0 } 10, 'those that it finds claimed and not under way do not stay submitting';
 is(messages_with($node, 'Claimed %', 'pending') + posts($standin) - $before, 10, '... but are pending, as they were not sent');
 $standin->calm;
-enable('on');
+configured($node, 'twilio.enabled', 'on');
 wait_until { sent($node, 'Claimed') == 10 } 10, '... until it is on again';
 
 is(duplicates($standin), 0, 'no message was accepted twice') or diag(explain($standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')));

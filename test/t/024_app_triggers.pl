@@ -95,16 +95,15 @@ is(posts($standin, body => $_), 1, "$_: sent once") for 'raises when answered';
 $node->safe_psql('postgres', 'ALTER TABLE twilio_messages ENABLE TRIGGER look');
 
 # Claimed and not under way when it is switched off.
-sub enable { my ($value) = @_; $node->append_conf('postgresql.conf', "twilio.enabled = $value"); $node->reload; return $node->poll_query_until('postgres', "SELECT current_setting('twilio.enabled') = '$value'") }
 sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }
 run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');
 $standin->behave('delay', match => { method => 'POST', body => 'released' }, ms => 1500);
 write_messages($node, 1, 'raises when released', 6);
 wait_until { messages_with($node, 'raises when released%', 'submitting') > 1 } 10, 'messages are claimed, one of them under way';
-enable('off');
+configured($node, 'twilio.enabled', 'off');
 wait_until { waiting() > 0 } 10, 'the others wait again when it is switched off, though their status cannot be written down';
 $standin->calm;
-enable('on');
+configured($node, 'twilio.enabled', 'on');
 wait_until { sent($node, 'raises when released') == 6 } 10, '... and are sent when it is on again';
 
 # Cut off, and the doubt about it cannot be written down.

@@ -2,15 +2,9 @@
 #pragma once
 
 #include "sender.hpp"
+#include "tenants.hpp"
 
 namespace twilio::test {
-
-inline TenantId tenant(unsigned number)
-{
-    TenantId id;
-    std::memcpy(id.bytes.data(), &number, sizeof number);
-    return id;
-}
 
 inline Order order(std::uint64_t id, unsigned user = 1)
 {
@@ -28,10 +22,7 @@ inline void readyFor(Sender& sender, int mostInFlight, unsigned user = 1)
     const TimePoint now = Clock::now();
     sender.turns().list({{tenant(user), now, 0, 0, mostInFlight}}, now);
     const std::vector<Share> shares = sender.turns().deal(10'000, now);
-    TenantMap<int> got;
-    for (const Share& share : shares)
-        got[share.user] = share.count;
-    sender.turns().claimed(shares, got);
+    sender.turns().claimed(shares, all(shares));
 }
 
 } // namespace twilio::test

@@ -1,6 +1,5 @@
 // Orders in flight, and the thread that goes on with them.
 #include <algorithm>
-#include <atomic>
 
 #include "engine_fixture.hpp"
 #include "orders.hpp"

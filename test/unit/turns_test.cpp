@@ -4,19 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tenants.hpp"
+
 using namespace std::chrono_literals;
 using namespace twilio;
+using namespace twilio::test;
 
 namespace {
 
 const TimePoint start = TimePoint() + 1000h;
-
-TenantId tenant(unsigned number)
-{
-    TenantId id;
-    std::memcpy(id.bytes.data(), &number, sizeof number);
-    return id;
-}
 
 Waiting waiting(unsigned number, int maxInFlight = 16, double rate = 0, TimePoint due = start)
 {
@@ -29,14 +25,6 @@ int countOf(const std::vector<Share>& shares, unsigned number)
         if (share.user == tenant(number))
             return share.count;
     return 0;
-}
-
-TenantMap<int> all(const std::vector<Share>& shares)
-{
-    TenantMap<int> got;
-    for (const Share& share : shares)
-        got[share.user] = share.count;
-    return got;
 }
 
 } // namespace

@@ -18,7 +18,7 @@ use TwilioTest::Session;
 our @EXPORT = qw(
   new_cluster create_database connect_session start_standin
   run_sql as_user table_contents configure user_id account_sid token
-  wait_until stops_within
+  wait_until stops_within configured
   launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing
 );
 
@@ -152,6 +152,16 @@ sub wait_until (&$$)
 	} while (clock_gettime(CLOCK_MONOTONIC) < $end);
 	fail("$what (not within $deadline s)");
 	return $found;
+}
+
+# Changes a setting of the server, and waits until it holds.
+sub configured
+{
+	my ($node, $name, $value) = @_;
+	$node->append_conf('postgresql.conf', "$name = '$value'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT setting = '$value' FROM pg_settings WHERE name = '$name'") or die;
+	return;
 }
 
 # A test that passes when a fast shutdown ends in time.
