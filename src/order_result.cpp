@@ -62,10 +62,12 @@ bool fitsDatabase(const std::string& body)
 
 } // namespace
 
-Result toResult(const Order& order, const Outcome& outcome, Reply& reply)
+Result toResult(const Order& order, Outcome outcome, Reply& reply)
 {
-    if (!fitsDatabase(reply.body))
+    if (!fitsDatabase(reply.body)) {
         reply.body.clear();
+        outcome = interpret(reply, Clock::now(), order.attempts, random01());
+    }
     Result result;
     describe(outcome, order, result);
     result.orderId = order.id;

@@ -8,8 +8,8 @@
 
 namespace twilio {
 
-// Drops a body that the database cannot hold.
-outbox::Result toResult(const Order& order, const Outcome& outcome, Reply& reply);
+// Drops a body that the database cannot hold; then the outcome is that of an answer without one.
+outbox::Result toResult(const Order& order, Outcome outcome, Reply& reply);
 
 AuditRow toAuditRow(const Order& order, const Reply& reply, const outbox::Result& result);
 
