@@ -35,9 +35,9 @@ CREATE TABLE twilio_private.outbox (
     attempted_at timestamptz,
     note text,
     CONSTRAINT attempted_before_sending CHECK (state = 'queued' OR attempted_at IS NOT NULL)
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
--- No index depends on the state, so that a claim writes none (HOT). Of a user's orders only those in flight come before
+-- No index depends on the state and half of each page is left free, so that a claim writes no index (HOT). Of a user's orders only those in flight come before
 -- the ones that are due: what is unknown is due at infinity.
 CREATE INDEX outbox_due ON twilio_private.outbox (user_id, due_at, id);
 CREATE INDEX outbox_ref ON twilio_private.outbox (ref);
