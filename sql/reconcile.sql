@@ -110,7 +110,7 @@ BEGIN
                 'To', look.to_number, 'From', look.from_number,
                 'DateSent>', CASE WHEN left(look.subject, 1) IN ('0', '1')
                                   THEN to_char(look.earliest AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
-                'PageSize', '80']));
+                'PageSize', '20']));
         RETURN NEXT;
     END LOOP;
 END

@@ -1,4 +1,4 @@
-// C++ vectors as PostgreSQL arrays, for statements that work on whole batches.
+// C++ vectors and spans as PostgreSQL arrays, for statements that work on whole batches.
 // To be called inside guarded(); the arrays live in the current memory context.
 #pragma once
 
@@ -6,8 +6,8 @@
 
 namespace twilio::pg {
 
-template<typename Row, typename ToElement>
-Datum toArray(const std::vector<Row>& rows, Oid type, ToElement&& toElement)
+template<typename Rows, typename ToElement>
+Datum toArray(const Rows& rows, Oid type, ToElement&& toElement)
 {
     std::int16_t length = 0;
     bool byValue = false;

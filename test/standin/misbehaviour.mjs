@@ -63,12 +63,17 @@ export class Misbehaviours {
   }
 }
 
+// The body that an order gives: bytes, a text or JSON.
+function ownBody({ body_base64: base64, body_text: text, body_json: json }) {
+  if (typeof base64 === 'string') return Buffer.from(base64, 'base64');
+  return typeof text === 'string' ? text : JSON.stringify(json ?? {});
+}
+
 // Says what a refusing action answers: a status, a body and headers of its own.
 function refusal(order) {
   if (order.action === 'html') return { status: order.status ?? 502, body: HTML, headers: { 'content-type': 'text/html' } };
   if (order.action === 'status') {
-    const body = typeof order.body_text === 'string' ? order.body_text : JSON.stringify(order.body_json ?? {});
-    return { status: order.status ?? 500, body, headers: { 'content-type': 'application/json', ...order.headers } };
+    return { status: order.status ?? 500, body: ownBody(order), headers: { 'content-type': 'application/json', ...order.headers } };
   }
   const code = { 429: 20429, 500: 20500, 503: 20503 }[order.action];
   const headers = { 'content-type': 'application/json' };

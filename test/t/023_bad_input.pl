@@ -7,6 +7,7 @@ use lib "$FindBin::RealBin/lib";
 use TwilioTest;
 use TwilioTest::Messages;
 use JSON::PP;
+use MIME::Base64;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -86,6 +87,8 @@ my %broken = (
 	'not-json' => { action => 'bad-json' },
 	'ten-megabytes' => { action => 'huge' },
 	'nul-in-json' => { action => 'status', status => 201, body_text => '{"sid": "SM\u0000", "status": "queued"}', accept => JSON::PP::true },
+	'not-utf-8' => { action => 'status', status => 201, accept => JSON::PP::true,
+		body_base64 => encode_base64(qq({"sid": "SM0123456789abcdef0123456789abcdef", "status": "queued", "body": "\x80"}), '') },
 	'empty-object' => { action => 'status', status => 201, body_text => '{}', accept => JSON::PP::true },
 	'an-array' => { action => 'status', status => 201, body_text => '[1, 2]', accept => JSON::PP::true },
 	'a-number' => { action => 'status', status => 201, body_text => '1e999999', accept => JSON::PP::true },
@@ -121,6 +124,7 @@ for my $case (
 
 for my $case (
 	[ 'plain-400', { status => 400, body_text => 'no JSON at all' }, '' ],
+	[ 'not-utf-8-400', { status => 400, body_base64 => encode_base64(qq({"code": 21211, "message": "\xff", "status": 400}), '') }, '' ],
 	[ 'null-code', { status => 400, body_json => { code => undef, message => 'Reason in words', status => 400 } }, 'Reason in words' ],
 	[ 'big-code', { status => 400, body_text => '{"code": 99999999999999, "message": "Reason in words", "status": 400}' }, 'Reason in words' ],
 	[ 'long-reason', { status => 400, body_json => { code => 1, message => 'Reason in words ' . 'x' x 100000, status => 400 } }, 'Reason in words' ],
