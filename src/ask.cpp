@@ -102,7 +102,8 @@ void giveUp()
         shared::cancel(*slot);
 }
 
-Submission submit(shared::AskSlot& slot, std::string& note)
+// Sets `latch` to the worker's, to be set once the lock is free: the worker takes it first of all.
+Submission enterRing(shared::AskSlot& slot, std::string& note, Latch*& latch)
 {
     shared::Locked lock;
     shared::Worker* worker = shared::find(MyDatabaseId);
@@ -126,7 +127,17 @@ Submission submit(shared::AskSlot& slot, std::string& note)
     // Done for the worker, before it can look: when it does so itself, it wakes this backend for nothing.
     shm_mq_set_sender(reinterpret_cast<shm_mq*>(questionIn(slot).queue), worker->process);
     asking = &slot;
+    latch = worker->latch;
     return Submission::accepted;
+}
+
+Submission submit(shared::AskSlot& slot, std::string& note)
+{
+    Latch* latch = nullptr;
+    Submission const submission = enterRing(slot, note, latch);
+    if (latch != nullptr)
+        SetLatch(latch);
+    return submission;
 }
 
 // Hands the slot to the worker; waits for one that is still starting.

@@ -243,7 +243,6 @@ bool submit(Worker& worker, AskSlot& slot)
     slot.generation = worker.generation;
     slot.taken = true;
     worker.asks[worker.askHead++ % askRingSize] = static_cast<int>(&slot - slots());
-    SetLatch(worker.latch);
     return true;
 }
 

@@ -117,7 +117,7 @@ AskSlot* takeAsk(Worker& worker); // the next of the ring, or null
 // For a backend that asks.
 AskSlot& ownSlot();
 bool isTaken(const AskSlot& slot);          // by a worker that is still there
-bool submit(Worker& worker, AskSlot& slot); // false: the ring is full. The caller holds the lock
+bool submit(Worker& worker, AskSlot& slot); // false: the ring is full. The caller holds the lock; then it wakes the worker
 void cancel(AskSlot& slot);
 
 } // namespace twilio::shared
