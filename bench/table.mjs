@@ -68,10 +68,14 @@ const single = [
   ['growth of the worker over the asks, kB', 'memory.worker_growth_kb', 0, '< 5,000'],
   ['growth in descriptors', 'memory.worker_descriptors_growth', 0, '0'],
   ['one message, commit to arrival, idle worker, p50, ms', 'latency.idle_p50_ms', 2, '≤ 2'],
+  ['the disk alone, 8 kB written and synced, p50, ms', 'latency.disk_p50_ms', 2, ''],
   ['the same after 3 s of idling (secrets wiped), p50, ms', 'latency.long_idle_p50_ms', 2, ''],
   ['five messages a second, p95, ms', 'latency.five_a_second_p95_ms', 2, '≤ 5'],
+  ['right after 200,000 messages: idle worker, p50, ms', 'latency.after_burst.idle_p50_ms', 2, ''],
+  ['right after 200,000 messages: five a second, p95, ms', 'latency.after_burst.five_a_second_p95_ms', 2, ''],
   ['INSERT … SELECT, µs a row', 'send.0ms.h2.enqueue_us', 1, '≤ 50'],
   ['`twilio_send_sms()` in a transaction of 1,000, µs', 'enqueue.call_us', 0, '≤ 200'],
+  ['the same called by a client one by one, way there and back included, µs', 'enqueue.call_from_client_us', 0, ''],
   ['B behind 50,000 of A: commit to result, ms (upstream after 50 ms)', 'fair.fair_wait_ms', 0, '≤ 2,000'],
 ];
 table(
