@@ -336,7 +336,9 @@ Transport Transfer::transportOf(CURLcode result) const
 Reply Transfer::finish(CURLcode result)
 {
     std::string error;
-    if (result == CURLE_ABORTED_BY_CALLBACK)
+    if (isTooLarge_)
+        error = "Twilio's answer is larger than twilio.max_response_size";
+    else if (result == CURLE_ABORTED_BY_CALLBACK)
         error = timesIssued_ > 0 ? "the connection broke after the request had been sent"
                                  : "the connection was closed before the request was sent";
     else if (result != CURLE_OK)

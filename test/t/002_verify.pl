@@ -103,6 +103,10 @@ for my $case (
 	fails_with($state, $outcome, $what);
 }
 
+$standin->behave('huge');
+like(as_user($node, 1, $verify)->{detail}, qr/larger than twilio\.max_response_size/, 'a cut-off answer names the setting that cuts');
+$standin->calm;
+
 $standin->behave('hang');
 fails_with('PT504', 'timeout', 'a Twilio that says nothing until ask_timeout has passed', before => "SET twilio.ask_timeout = '1s'; ");
 
