@@ -84,6 +84,9 @@ BEGIN
     ELSIF NOT enabled THEN
         reason := 'twilio.enabled is off';
         hint := 'Set twilio.enabled = on and reload the server.';
+    ELSIF (current_setting('twilio.edge') = '') <> (current_setting('twilio.region') = '') THEN
+        reason := 'of twilio.edge and twilio.region only one is set';
+        hint := 'Set both or neither, and reload the server.';
     ELSIF twilio_private.key_file_trouble() IS NOT NULL THEN
         reason := 'no credential can be opened: the key file cannot be used';
         hint := twilio_private.key_file_trouble();

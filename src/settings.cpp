@@ -120,9 +120,22 @@ bool checkKeyFile(char** value, void**, GucSource)
     return false;
 }
 
+// The kinds of proxy that libcurl knows; without a scheme it is an HTTP proxy.
+bool isProxyScheme(std::string_view scheme)
+{
+    constexpr std::string_view known[] = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"};
+    return std::find(std::begin(known), std::end(known), scheme) != std::end(known);
+}
+
 bool checkProxy(char** value, void**, GucSource)
 {
-    if (*value == nullptr || std::string_view(*value).find_first_of(" \t\r\n") == std::string_view::npos)
+    if (*value == nullptr || **value == '\0')
+        return true;
+    std::string_view const text = *value;
+    auto const scheme = text.find("://");
+    std::size_t const host = scheme == std::string_view::npos ? 0 : scheme + 3;
+    if ((host == 0 || isProxyScheme(text.substr(0, scheme))) && host < text.size() &&
+        text.find_first_of(" \t\r\n") == std::string_view::npos)
         return true;
     GUC_check_errdetail("It has the form http://host:port, or http://user:password@host:port.");
     return false;

@@ -65,7 +65,7 @@ for my $case (
 	[ webhook_url => 'crm.example.com/twilio/webhook', 'ftp://crm.example.com/', 'https://', 'https:///twilio/webhook',
 		'https://crm.example.com/?a=1', 'https://crm.example.com/a b' ],
 	[ connect_to => 'localhost', 'localhost:', ':443', 'localhost:0', 'localhost:65536', 'https://localhost:443' ],
-	[ proxy => 'http://a b:80', "http://a\tb" ],
+	[ proxy => 'http://a b:80', "http://a\tb", 'ftp://proxy:3128', 'http://' ],
 	[ edge => 'Dublin', 'a.b' ],
 	[ region => 'ie1/', 'a' x 33 ],
 	[ identity => 'claim', '' ],
@@ -84,5 +84,13 @@ for my $case (
 	}
 }
 is(run_sql($node, 'SET twilio.no_such_setting = 1')->{state}, '42602', 'a setting that does not exist is refused');
+
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE');
+wait_for_worker($node);
+configured($node, 'twilio.edge', 'dublin');
+is(run_sql($node, 'SELECT reason FROM twilio_status')->{out}, 'of twilio.edge and twilio.region only one is set',
+	'twilio_status says that an edge without a region is half a setting');
+configured($node, 'twilio.region', 'ie1');
+unlike(run_sql($node, 'SELECT reason FROM twilio_status')->{out}, qr/region/, '... which the region completes');
 
 done_testing();
