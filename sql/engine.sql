@@ -115,15 +115,20 @@ AS $$
 #variable_conflict use_column
 DECLARE
     grace interval := current_setting('twilio.token_grace')::interval;
+    -- A token that never worked, such as one with a typing error, does not take the place of the one before it.
+    keep boolean := EXISTS (
+        SELECT FROM twilio_private.credential c JOIN @extschema@.twilio_settings s ON s.user_id = c.user_id
+        WHERE c.user_id = store_credential.user_id AND c.previous_until > clock_timestamp() AND s.last_verified_at IS NULL);
 BEGIN
     INSERT INTO twilio_private.credential AS c (user_id, kind, key_id, sealed)
     VALUES (store_credential.user_id, store_credential.kind, store_credential.key_id, store_credential.sealed)
     ON CONFLICT (user_id, kind) DO UPDATE
         SET key_id = EXCLUDED.key_id,
             sealed = EXCLUDED.sealed,
-            previous_key_id = CASE WHEN c.kind = 'auth_token' AND grace > '0' THEN c.key_id END,
-            previous_sealed = CASE WHEN c.kind = 'auth_token' AND grace > '0' THEN c.sealed END,
-            previous_until = CASE WHEN c.kind = 'auth_token' AND grace > '0' THEN clock_timestamp() + grace END,
+            previous_key_id = CASE WHEN keep THEN c.previous_key_id WHEN c.kind = 'auth_token' AND grace > '0' THEN c.key_id END,
+            previous_sealed = CASE WHEN keep THEN c.previous_sealed WHEN c.kind = 'auth_token' AND grace > '0' THEN c.sealed END,
+            previous_until = CASE WHEN keep THEN c.previous_until
+                                  WHEN c.kind = 'auth_token' AND grace > '0' THEN clock_timestamp() + grace END,
             updated_at = clock_timestamp();
     PERFORM twilio_private.close_breaker(store_credential.user_id);
 END

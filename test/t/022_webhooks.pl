@@ -13,7 +13,7 @@ use Test::More;
 my $standin = start_standin();
 my $node = new_cluster('main', standin => $standin, conf => "twilio.webhook_url = '" . webhook_url() . "'\ntwilio.request_timeout = 60s\n");
 wait_for_worker($node, 'postgres');
-enable_sending($node, $standin, $_) for 1 .. 3;
+enable_sending($node, $standin, $_) for 1 .. 4;
 
 sub signed { my (%order) = @_; return $standin->control(POST => 'callback', { account => account_sid(1), url => webhook_url(), %order }) }
 sub rows
@@ -168,6 +168,14 @@ $node->safe_psql('postgres', "UPDATE twilio_private.credential SET previous_unti
 is(callback($node, $standin, 3, $sid, 'delivered', token => token(3))->{state}, 'PT403', '... the old one only for twilio.token_grace');
 as_user($node, 3, 'UPDATE twilio_settings SET is_active = false');
 is(callback($node, $standin, 3, $sid, 'delivered', token => $new)->{state}, 'PT403', 'an account that is switched off gets none');
+
+# Mistyped first, and saved twice.
+($id, $sid) = sent_message(4, 'mistyped');
+$standin->change(account_sid(4), token => $new);
+as_user($node, 4, "UPDATE twilio_settings SET auth_token = '$_'") for 'd' x 32, $new, $new;
+is(as_user($node, 4, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'a token that was mistyped is corrected');
+ok(callback($node, $standin, 4, $sid, 'sent', token => token(4))->{ok}, '... and the one that worked before is still believed');
+is(callback($node, $standin, 4, $sid, 'sent', token => 'd' x 32)->{state}, 'PT403', '... the mistyped one never');
 
 # ---- received -----------------------------------------------------------------------------------
 
