@@ -44,6 +44,7 @@ CREATE INDEX outbox_ref ON twilio_private.outbox (ref);
 ALTER TABLE twilio_private.outbox ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE twilio_private.outbox IS 'Orders that are not done yet. Narrow: what is to be sent stands in the table of the kind.';
 COMMENT ON COLUMN twilio_private.outbox.id IS 'Order number.';
+COMMENT ON SEQUENCE twilio_private.outbox_id_seq IS 'Gives the numbers of outbox.id.';
 COMMENT ON COLUMN twilio_private.outbox.user_id IS 'The user on whose account it goes.';
 COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';

@@ -21,8 +21,9 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisd
 WHERE c.relkind IN ('r', 'v', 'm', 'p')
   AND (obj_description(c.oid, 'pg_class') IS NULL OR col_description(c.oid, a.attnum) IS NULL);
 
-\echo functions, types and schemas without a comment
+\echo functions, sequences, types and schemas without a comment
 SELECT p.oid::regprocedure FROM our_functions p WHERE obj_description(p.oid, 'pg_proc') IS NULL;
+SELECT c.oid::regclass FROM our_relations c WHERE c.relkind = 'S' AND obj_description(c.oid, 'pg_class') IS NULL;
 SELECT t.oid::regtype FROM pg_type t JOIN members m ON m.objid = t.oid AND m.classid = 'pg_type'::regclass
 WHERE t.typtype IN ('d', 'e', 'r') AND obj_description(t.oid, 'pg_type') IS NULL;
 SELECT n.nspname FROM pg_namespace n JOIN members m ON m.objid = n.oid AND m.classid = 'pg_namespace'::regclass
