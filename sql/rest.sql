@@ -47,6 +47,12 @@ BEGIN
     given.voice_enabled := true;
     given.is_active := true;
     given.resend_unknown := true;
+    IF jsonb_typeof($1) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'the settings are no JSON object'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'They are one object, whose members are columns of twilio_settings.',
+                  HINT = 'Send one like {"account_sid": "AC…", "auth_token": "…"}.';
+    END IF;
     given := jsonb_populate_record(given, $1);
     IF $1 - columns <> '{}' THEN
         RAISE EXCEPTION 'unknown setting'
@@ -83,6 +89,12 @@ BEGIN
     PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
     given := @extschema@.twilio_get_settings();
     columns := ARRAY(SELECT jsonb_object_keys(to_jsonb(given)));
+    IF jsonb_typeof($1) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'the settings are no JSON object'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'They are one object, whose members are columns of twilio_settings.',
+                  HINT = 'Send one like {"account_sid": "AC…", "auth_token": "…"}.';
+    END IF;
     given := jsonb_populate_record(given, $1);
     IF $1 - columns <> '{}' THEN
         RAISE EXCEPTION 'unknown setting'
