@@ -115,28 +115,35 @@ AS $$
 #variable_conflict use_column
 DECLARE
     grace interval := current_setting('twilio.token_grace')::interval;
-    -- A token that never worked, such as one with a typing error, does not take the place of the one before it.
-    keep boolean := EXISTS (
-        SELECT FROM twilio_private.credential c JOIN @extschema@.twilio_settings s ON s.user_id = c.user_id
-        WHERE c.user_id = store_credential.user_id AND c.previous_until > clock_timestamp() AND s.last_verified_at IS NULL);
+    -- Only a token that worked is believed for longer: one with a typing error does not take the place of the one before.
+    worked boolean := kind = 'auth_token' AND EXISTS (
+        SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = store_credential.user_id AND s.last_verified_at IS NOT NULL);
 BEGIN
     INSERT INTO twilio_private.credential AS c (user_id, kind, key_id, sealed)
     VALUES (store_credential.user_id, store_credential.kind, store_credential.key_id, store_credential.sealed)
     ON CONFLICT (user_id, kind) DO UPDATE
         SET key_id = EXCLUDED.key_id,
             sealed = EXCLUDED.sealed,
-            previous_key_id = CASE WHEN keep THEN c.previous_key_id WHEN c.kind = 'auth_token' AND grace > '0' THEN c.key_id END,
-            previous_sealed = CASE WHEN keep THEN c.previous_sealed WHEN c.kind = 'auth_token' AND grace > '0' THEN c.sealed END,
-            previous_until = CASE WHEN keep THEN c.previous_until
-                                  WHEN c.kind = 'auth_token' AND grace > '0' THEN clock_timestamp() + grace END,
+            previous_key_id = CASE WHEN NOT worked THEN c.previous_key_id WHEN grace > '0' THEN c.key_id END,
+            previous_sealed = CASE WHEN NOT worked THEN c.previous_sealed WHEN grace > '0' THEN c.sealed END,
+            previous_until = CASE WHEN NOT worked THEN c.previous_until WHEN grace > '0' THEN clock_timestamp() + grace END,
             updated_at = clock_timestamp();
     PERFORM twilio_private.close_breaker(store_credential.user_id);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.store_credential(uuid, text, text, bytea) IS
-    'Stores a sealed credential; a replaced auth token stays valid for webhooks for twilio.token_grace.
+    'Stores a sealed credential; a replaced auth token that worked stays valid for webhooks for twilio.token_grace.
 Orders that waited because Twilio refused the old one go on.';
 REVOKE ALL ON FUNCTION twilio_private.store_credential(uuid, text, text, bytea) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.end_token_grace(user_id uuid) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE twilio_private.credential c SET previous_key_id = NULL, previous_sealed = NULL, previous_until = NULL
+    WHERE c.user_id = end_token_grace.user_id AND c.previous_until IS NOT NULL
+$$;
+COMMENT ON FUNCTION twilio_private.end_token_grace(uuid) IS 'Forgets the previous auth token of a user.';
+REVOKE ALL ON FUNCTION twilio_private.end_token_grace(uuid) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.forget_credential(user_id uuid, kind text DEFAULT NULL) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp

@@ -310,6 +310,10 @@ BEGIN
         NEW.verification_error := NULL;
     END IF;
 
+    IF NEW.account_sid <> OLD.account_sid THEN
+        PERFORM twilio_private.end_token_grace(NEW.user_id);
+    END IF;
+
     SELECT array_agg(c.key ORDER BY c.key) INTO changed
     FROM jsonb_each(to_jsonb(NEW)) c
     WHERE CASE c.key

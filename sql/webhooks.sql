@@ -59,7 +59,9 @@ BEGIN
     SELECT array_agg(s.user_id ORDER BY s.created_at) INTO owners
     FROM @extschema@.twilio_settings s
     JOIN twilio_private.credential c ON c.user_id = s.user_id AND c.kind = 'auth_token'
-    WHERE lower(s.account_sid) = lower(webhook.account_sid) AND s.is_active AND s.is_verified
+    WHERE lower(s.account_sid) = lower(webhook.account_sid) AND s.is_active
+      -- While a token that worked is still believed, the new one is, too: nothing is lost until it has been verified.
+      AND (s.is_verified OR c.previous_until > clock_timestamp())
       AND (twilio_private.webhook_valid(s.user_id, c.key_id, c.sealed, url, body, content_type, method, signature)
            OR (c.previous_until > clock_timestamp()
                AND twilio_private.webhook_valid(s.user_id, c.previous_key_id, c.previous_sealed,

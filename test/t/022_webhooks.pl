@@ -161,9 +161,14 @@ is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... it does 
 ($id, $sid) = sent_message(3, 'rotation');
 my $new = 'e' x 32;
 $standin->change(account_sid(3), token => $new);
-as_user($node, 3, "UPDATE twilio_settings SET auth_token = '$new'; SELECT verified FROM twilio_verify()");
-ok(callback($node, $standin, 3, $sid, 'sent', token => token(3))->{ok}, 'after a new token, callbacks signed with the old one are believed');
-ok(callback($node, $standin, 3, $sid, 'delivered', token => $new)->{ok}, '... and those signed with the new one');
+for my $step (
+	[ "UPDATE twilio_settings SET auth_token = '$new'", 'before a new token is verified' ],
+	[ 'SELECT verified FROM twilio_verify()', 'afterwards' ])
+{
+	as_user($node, 3, $step->[0]);
+	ok(callback($node, $standin, 3, $sid, 'sent', token => token(3))->{ok}, "$step->[1], callbacks signed with the old one are believed");
+	ok(callback($node, $standin, 3, $sid, 'delivered', token => $new)->{ok}, '... and those signed with the new one');
+}
 $node->safe_psql('postgres', "UPDATE twilio_private.credential SET previous_until = now() WHERE user_id = '" . user_id(3) . "'");
 is(callback($node, $standin, 3, $sid, 'delivered', token => token(3))->{state}, 'PT403', '... the old one only for twilio.token_grace');
 as_user($node, 3, 'UPDATE twilio_settings SET is_active = false');
@@ -175,7 +180,10 @@ $standin->change(account_sid(4), token => $new);
 as_user($node, 4, "UPDATE twilio_settings SET auth_token = '$_'") for 'd' x 32, $new, $new;
 is(as_user($node, 4, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'a token that was mistyped is corrected');
 ok(callback($node, $standin, 4, $sid, 'sent', token => token(4))->{ok}, '... and the one that worked before is still believed');
-is(callback($node, $standin, 4, $sid, 'sent', token => 'd' x 32)->{state}, 'PT403', '... the mistyped one never');
+is(callback($node, $standin, 4, $sid, 'sent', token => 'd' x 32)->{state}, 'PT403', '... the mistyped one no more');
+as_user($node, 4, "UPDATE twilio_settings SET account_sid = 'AC" . '9' x 32 . "'");
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.credential WHERE user_id = '" . user_id(4) . "' AND previous_sealed IS NOT NULL"), '0',
+	'one of another account is forgotten');
 
 # ---- received -----------------------------------------------------------------------------------
 
