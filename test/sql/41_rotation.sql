@@ -3,6 +3,9 @@ SET ROLE regress_twilio_app;
 SET twilio.user_id = '00000000-0000-0000-0000-00000000000a';
 INSERT INTO twilio_settings (account_sid, auth_token, api_key_sid, api_key_secret)
 VALUES ('AC' || repeat('a', 32), repeat('a', 32), 'SK' || repeat('a', 32), repeat('s', 32));
+RESET ROLE;
+SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a', true, NULL, 'active', 'Full', NULL, now());
+SET ROLE regress_twilio_app;
 UPDATE twilio_settings SET auth_token = repeat('b', 32);
 SET twilio.user_id = '00000000-0000-0000-0000-00000000000b';
 INSERT INTO twilio_settings (account_sid, auth_token) VALUES ('AC' || repeat('b', 32), repeat('b', 32));
