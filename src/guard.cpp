@@ -22,7 +22,7 @@ void commitLazily()
     setForTransaction("synchronous_commit", "off");
 }
 
-Transaction::Transaction(const char* activity)
+Transaction::Transaction(const char* activity) : Transaction()
 {
     isOpen_ = 1;
     guarded([&] {
@@ -152,6 +152,7 @@ Datum toDatum(const pg_uuid_t& uuid)
     return UUIDPGetDatum(copy);
 }
 
+// uuid_in() takes nothing that an abort would have to give back, so its one refusal may be survived.
 std::optional<pg_uuid_t> parseUuid(const std::string& text)
 {
     try {

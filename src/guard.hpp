@@ -62,8 +62,7 @@ struct Failure final : std::exception {
     std::string hint;
 };
 
-// Raises what a Failure says; its strings are copied first, so that it can be
-// destroyed before the jump.
+// What a Failure says, copied, so that the Failure can be destroyed before raise() jumps.
 struct Raised {
     int code = 0;
     const char* message = nullptr;
@@ -204,6 +203,7 @@ public:
     Transaction& operator=(const Transaction&) = delete;
 
 private:
+    Transaction() = default; // from here on, whatever fails, the destructor aborts
     void close();
 
     static volatile sig_atomic_t isOpen_;
