@@ -221,13 +221,19 @@ bool Worker::look()
 }
 
 // Two workers would take each other's requests for what a crash has cut off. The
-// lock is held until the process ends, whatever shared memory says.
+// lock is held until the process ends, whatever shared memory says. It is of a class
+// of its own: what anybody can take with pg_advisory_lock() is of class 1 or 2.
 bool isAlone()
 {
-    constexpr std::int64_t key = 0x7477696c696f; // "twilio"
+    constexpr std::uint32_t high = 0x7477; // "twilio"
+    constexpr std::uint32_t low = 0x696c696f;
+    constexpr std::uint16_t classOfOurs = 3;
     pg::Transaction transaction("pg_twilio: starting");
-    bool const alone =
-        pg::guarded([] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, Int64GetDatum(key))); });
+    bool const alone = pg::guarded([] {
+        LOCKTAG tag;
+        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, classOfOurs);
+        return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
     transaction.commit();
     return alone;
 }
