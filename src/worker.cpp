@@ -54,13 +54,14 @@ class Worker {
 public:
     explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
     {
-        running_ = this;
-        set_ = pg::createWaitEventSet(3);
         pg::guarded([&] {
+            waitEvent_ = pg::waitEvent("TwilioWorkerMain");
+            set_ = pg::createWaitEventSet(3);
             AddWaitEventToSet(set_, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
             AddWaitEventToSet(set_, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
             AddWaitEventToSet(set_, WL_SOCKET_READABLE, engine_.descriptor(), nullptr, nullptr);
         });
+        running_ = this; // last: where this fails, there is nothing to end at exit
     }
 
     ~Worker() { running_ = nullptr; }
@@ -193,7 +194,7 @@ private:
     AskDesk asks_{engine_, shared_, credentials_, lastId_};
     Dispatcher orders_{sender_, shared_, credentials_, lastId_};
     WaitEventSet* set_ = nullptr;
-    std::uint32_t waitEvent_ = pg::waitEvent("TwilioWorkerMain");
+    std::uint32_t waitEvent_ = 0;
     TimePoint idleSince_ = Clock::now();
     bool forgotten_ = false;
 };
