@@ -135,6 +135,11 @@ std::string_view viewOf(varlena* value)
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
+std::string_view argument(FunctionCallInfo fcinfo, int number)
+{
+    return viewOf(guarded([&] { return PG_GETARG_VARLENA_PP(number); }));
+}
+
 std::string toString(text* value)
 {
     return std::string(viewOf(value));

@@ -217,6 +217,8 @@ void logError(const Error& error, const char* doing);
 Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls);
 
 std::string_view viewOf(varlena* value); // as long as the value lives
+// The text or bytea that SQL has passed, as long as the call lasts.
+std::string_view argument(FunctionCallInfo fcinfo, int number);
 std::string toString(text* value);
 Datum toDatum(std::string_view value);
 Datum toDatum(const pg_uuid_t& uuid);
