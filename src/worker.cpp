@@ -1,5 +1,5 @@
-// The worker of one database: a single loop that never blocks, and no transaction of
-// which waits for a request. Scenarios survived:
+// The worker of one database: a single loop that never blocks, and whose transactions
+// never wait for a request. Scenarios survived:
 //
 //   DROP EXTENSION           poked, looks for the extension, leaves (state absent)
 //   DROP/RENAME DATABASE     SIGTERM from the backend that needs the database
