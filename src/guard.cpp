@@ -157,7 +157,6 @@ Datum toDatum(const pg_uuid_t& uuid)
     return UUIDPGetDatum(copy);
 }
 
-// uuid_in() takes nothing that an abort would have to give back, so its one refusal may be survived.
 std::optional<pg_uuid_t> parseUuid(const std::string& text)
 {
     try {

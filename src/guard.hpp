@@ -6,7 +6,8 @@
 // guarded() C++ calls PostgreSQL: an error raised inside becomes an Error that
 //           keeps SQLSTATE, DETAIL and HINT. The callable must own nothing with
 //           a destructor. After an Error the transaction is broken: re-raise
-//           it or abort, and run no more SQL in it.
+//           it or abort, and run no more SQL in it. Only of what holds nothing
+//           when it raises, input functions and pgcrypto, it may be survived.
 #pragma once
 
 #include "compat.hpp"
