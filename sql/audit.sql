@@ -25,7 +25,8 @@ A user sees the own rows, twilio_admin sees all. No secrets, no message bodies.'
 COMMENT ON COLUMN @extschema@.twilio_audit_log.user_id IS 'The user (tenant); all zeros for what concerns the whole database.';
 COMMENT ON COLUMN @extschema@.twilio_audit_log.id IS 'UUID version 7, in order of time.';
 COMMENT ON COLUMN @extschema@.twilio_audit_log.at IS 'When it happened; for requests, when Twilio answered or failed to.';
-COMMENT ON COLUMN @extschema@.twilio_audit_log.actor IS 'Database role that asked for it.';
+COMMENT ON COLUMN @extschema@.twilio_audit_log.actor IS
+    'Database role that asked for it; pg_twilio worker where the worker carried out an order.';
 COMMENT ON COLUMN @extschema@.twilio_audit_log.action IS 'What was done, such as verify, phone_numbers, settings.update.';
 COMMENT ON COLUMN @extschema@.twilio_audit_log.object IS 'What it was done to, such as a SID or a column.';
 COMMENT ON COLUMN @extschema@.twilio_audit_log.outcome IS

@@ -37,8 +37,8 @@ CREATE TABLE twilio_private.outbox (
     CONSTRAINT attempted_before_sending CHECK (state = 'queued' OR attempted_at IS NOT NULL)
 ) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
--- No index depends on the state and half of each page is left free, so that a claim writes no index (HOT). Of a user's orders only those in flight come before
--- the ones that are due: what is unknown is due at infinity.
+-- No index depends on the state and more than half of each page is left free, so that a claim writes no index (HOT). Of a
+-- user's orders only those in flight come before the ones that are due: what is unknown is due at infinity.
 CREATE INDEX outbox_due ON twilio_private.outbox (user_id, due_at, id);
 CREATE INDEX outbox_ref ON twilio_private.outbox (ref);
 ALTER TABLE twilio_private.outbox ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -167,7 +167,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.build_requests(text, twilio_private.outbox[]) IS 'The requests of claimed orders of one kind; an order that cannot be built fails alone.';
+COMMENT ON FUNCTION twilio_private.build_requests(text, twilio_private.outbox[]) IS
+    'The requests of claimed orders of one kind; an order that cannot be built fails alone.';
 REVOKE ALL ON FUNCTION twilio_private.build_requests(text, twilio_private.outbox[]) FROM PUBLIC;
 
 -- openPerSlot of src/turns.hpp says three.

@@ -138,9 +138,8 @@ void AskDesk::startWaiting()
         try {
             start(ask);
         } catch (const Failure& failure) {
-            ask.compose(failure.code() == MAKE_SQLSTATE('F', '0', '0', '0', '0') ? Verdict::misconfigured
-                                                                                 : Verdict::sealed_wrong,
-                        0, failure.detail);
+            ask.compose(failure.code() == ERRCODE_CONFIG_FILE_ERROR ? Verdict::misconfigured : Verdict::sealed_wrong, 0,
+                        failure.detail);
             finished_.push_back(&ask);
         } catch (const pg::Error& error) {
             pg::logError(error, "opening a credential");

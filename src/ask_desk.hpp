@@ -25,7 +25,6 @@ public:
     bool take(Reply& reply);        // false: not one of ours
     void answer(AuditTrail& audit); // answers what has finished, and records it
     bool idle() const { return asks_.empty(); }
-    std::size_t inFlight() const { return inFlight_; }
 
 private:
     struct Ask;
@@ -34,7 +33,6 @@ private:
     void attach(shared::AskSlot& slot);
     void startWaiting();
     void start(Ask& ask);
-    void fail(Ask& ask, int verdict, std::string message);
     void dropCanceled();
     void note(AuditTrail& audit, Ask& ask);
     void push();

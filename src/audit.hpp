@@ -22,8 +22,8 @@ public:
     bool empty() const { return rows_.empty(); }
 
     // Writes what has been collected. False when the table cannot be written now
-    // (it is locked, the disk is full): the rows wait, the oldest are given up
-    // beyond a bound, with one line in the server log.
+    // (it is locked, the disk is full): the rows wait. Beyond a bound they are all
+    // given up, with one line in the server log.
     bool write();
 
     // Writes these rows, in a transaction of the caller's.

@@ -7,9 +7,9 @@
 
 namespace twilio {
 
-// https://<host with edge and region><path>. Throws Failure (F0000) when only
-// one of twilio.edge and twilio.region is set, the host is not below twilio.com,
-// or the path does not begin with a slash or holds what a URL must not.
+// https://<host with edge and region><path>. Throws Failure: F0000 when only one
+// of twilio.edge and twilio.region is set; 22023 when the host is not below
+// twilio.com, or the path does not begin with a slash or holds what a URL must not.
 std::string destination(std::string_view host, std::string_view path);
 
 } // namespace twilio

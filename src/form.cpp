@@ -46,6 +46,20 @@ bool isUnreserved(char letter)
            letter == '-' || letter == '.' || letter == '_' || letter == '~';
 }
 
+void appendEscaped(std::string& to, std::string_view text)
+{
+    static constexpr char digits[] = "0123456789ABCDEF";
+    for (const char letter : text) {
+        if (isUnreserved(letter)) {
+            to += letter;
+        } else {
+            const auto byte = static_cast<unsigned char>(letter);
+            const char escape[] = {'%', digits[byte >> 4], digits[byte & 15]};
+            to.append(escape, sizeof escape);
+        }
+    }
+}
+
 } // namespace
 
 Parameters decodeForm(std::string_view form)
@@ -63,37 +77,15 @@ Parameters decodeForm(std::string_view form)
     return parameters;
 }
 
-void appendPercentEncoded(std::string& to, std::string_view text)
-{
-    static constexpr char digits[] = "0123456789ABCDEF";
-    for (const char letter : text) {
-        if (isUnreserved(letter)) {
-            to += letter;
-        } else {
-            const auto byte = static_cast<unsigned char>(letter);
-            const char escape[] = {'%', digits[byte >> 4], digits[byte & 15]};
-            to.append(escape, sizeof escape);
-        }
-    }
-}
-
-std::string percentEncode(std::string_view text)
-{
-    std::string encoded;
-    encoded.reserve(text.size() + text.size() / 2);
-    appendPercentEncoded(encoded, text);
-    return encoded;
-}
-
 std::string encodeForm(const Parameters& parameters)
 {
     std::string form;
     for (const auto& [name, value] : parameters) {
         if (!form.empty())
             form += '&';
-        appendPercentEncoded(form, name);
+        appendEscaped(form, name);
         form += '=';
-        appendPercentEncoded(form, value);
+        appendEscaped(form, value);
     }
     return form;
 }

@@ -16,12 +16,8 @@ using Parameters = std::vector<std::pair<std::string, std::string>>;
 
 Parameters decodeForm(std::string_view form);
 
-// Escapes as RFC 3986 demands, so a space is %20 and a plus sign is %2B.
+// Escapes as RFC 3986 demands, all but letters, digits and -._~: a space is %20 and a plus sign is %2B.
 std::string encodeForm(const Parameters& parameters);
-
-// Keeps the unreserved characters (letters, digits and -._~), escapes all others.
-std::string percentEncode(std::string_view text);
-void appendPercentEncoded(std::string& to, std::string_view text);
 
 // The first value of that name.
 const std::string* findParameter(const Parameters& parameters, std::string_view name);

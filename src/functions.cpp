@@ -14,11 +14,6 @@ namespace twilio {
 
 namespace {
 
-std::string textArgument(FunctionCallInfo fcinfo, int number)
-{
-    return pg::toString(PG_GETARG_TEXT_PP(number));
-}
-
 Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& sealed)
 {
     return pg::guarded([&] {
@@ -221,10 +216,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_stash_put);
 Datum pg_twilio_stash_put(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        std::string const kind = textArgument(fcinfo, 1);
-        text* secret = PG_GETARG_TEXT_PP(2);
-        stash::put({*PG_GETARG_UUID_P(0), kind},
-                   {VARDATA_ANY(secret), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(secret))}, PG_GETARG_BOOL(3));
+        stash::put({*PG_GETARG_UUID_P(0), pg::argument(fcinfo, 1)}, pg::argument(fcinfo, 2), PG_GETARG_BOOL(3));
         PG_RETURN_VOID();
     });
 }
@@ -233,8 +225,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_stash_take);
 Datum pg_twilio_stash_take(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        std::string const kind = textArgument(fcinfo, 1);
-        return sealedRow(fcinfo, stash::take({*PG_GETARG_UUID_P(0), kind}));
+        return sealedRow(fcinfo, stash::take({*PG_GETARG_UUID_P(0), pg::argument(fcinfo, 1)}));
     });
 }
 
@@ -242,10 +233,9 @@ PG_FUNCTION_INFO_V1(pg_twilio_reseal);
 Datum pg_twilio_reseal(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        std::string const kind = textArgument(fcinfo, 1);
-        std::string const keyId = textArgument(fcinfo, 2);
-        secrets::Owner const owner{*PG_GETARG_UUID_P(0), kind};
-        return sealedRow(fcinfo, secrets::seal(owner, secrets::open(owner, keyId, textArgument(fcinfo, 3))));
+        secrets::Owner const owner{*PG_GETARG_UUID_P(0), pg::argument(fcinfo, 1)};
+        Secret const secret = secrets::open(owner, pg::argument(fcinfo, 2), pg::argument(fcinfo, 3));
+        return sealedRow(fcinfo, secrets::seal(owner, secret));
     });
 }
 

@@ -22,7 +22,7 @@ void commitLazily()
     setForTransaction("synchronous_commit", "off");
 }
 
-Transaction::Transaction(const char* activity)
+Transaction::Transaction(const char* activity) : Transaction()
 {
     isOpen_ = 1;
     guarded([&] {
@@ -133,6 +133,11 @@ Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
 std::string_view viewOf(varlena* value)
 {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+}
+
+std::string_view argument(FunctionCallInfo fcinfo, int number)
+{
+    return viewOf(guarded([&] { return PG_GETARG_VARLENA_PP(number); }));
 }
 
 std::string toString(text* value)

@@ -6,7 +6,8 @@
 // guarded() C++ calls PostgreSQL: an error raised inside becomes an Error that
 //           keeps SQLSTATE, DETAIL and HINT. The callable must own nothing with
 //           a destructor. After an Error the transaction is broken: re-raise
-//           it or abort, and run no more SQL in it.
+//           it or abort, and run no more SQL in it. Only of what holds nothing
+//           when it raises, input functions and pgcrypto, it may be survived.
 #pragma once
 
 #include "compat.hpp"
@@ -62,8 +63,7 @@ struct Failure final : std::exception {
     std::string hint;
 };
 
-// Raises what a Failure says; its strings are copied first, so that it can be
-// destroyed before the jump.
+// What a Failure says, copied, so that the Failure can be destroyed before raise() jumps.
 struct Raised {
     int code = 0;
     const char* message = nullptr;
@@ -204,6 +204,7 @@ public:
     Transaction& operator=(const Transaction&) = delete;
 
 private:
+    Transaction() = default; // from here on, whatever fails, the destructor aborts
     void close();
 
     static volatile sig_atomic_t isOpen_;
@@ -217,6 +218,8 @@ void logError(const Error& error, const char* doing);
 Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls);
 
 std::string_view viewOf(varlena* value); // as long as the value lives
+// The text or bytea that SQL has passed, as long as the call lasts.
+std::string_view argument(FunctionCallInfo fcinfo, int number);
 std::string toString(text* value);
 Datum toDatum(std::string_view value);
 Datum toDatum(const pg_uuid_t& uuid);

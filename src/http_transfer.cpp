@@ -363,7 +363,6 @@ Reply Transfer::makeReply(Transport transport, std::string error)
     reply.duration = std::chrono::microseconds(numberOf(easy, CURLINFO_TOTAL_TIME_T));
     reply.body.swap(response_);
     if (reply.status != 0) {
-        reply.contentType = headerOf(easy, "Content-Type");
         reply.requestId = headerOf(easy, "Twilio-Request-Id");
         if (const auto seconds = numberOf(easy, CURLINFO_RETRY_AFTER); seconds > 0)
             reply.retryAfter = std::chrono::seconds(seconds);

@@ -151,19 +151,20 @@ void warnOnce(const char* message, const char* hint, Oid oid)
 
 void start(Oid oid, Known& database, Clock::time_point now)
 {
-    int index = 0;
+    int index = -1;
     std::uint64_t generation = 0;
     {
         shared::Locked lock;
-        shared::Worker* slot = shared::reserve(oid);
-        if (slot == nullptr) {
-            warnOnce("twilio: more databases have the extension than there are worker slots",
-                     "Drop the extension where it is not used.", oid);
-            database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
-            return;
+        if (const shared::Worker* slot = shared::reserve(oid); slot != nullptr) {
+            index = static_cast<int>(slot - shared::state->workers);
+            generation = slot->generation;
         }
-        index = static_cast<int>(slot - shared::state->workers);
-        generation = slot->generation;
+    }
+    if (index < 0) {
+        database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
+        warnOnce("twilio: more databases have the extension than there are worker slots",
+                 "Drop the extension where it is not used.", oid);
+        return;
     }
     database.startedAt = now;
     database.poked = false;

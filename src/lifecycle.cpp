@@ -61,7 +61,7 @@ void onObjectAccess(ObjectAccessType access, Oid classId, Oid objectId, int subI
         pending.extension = true;
 }
 
-// Sends the worker of a database away, if the caller has any right to ask.
+// Sends the worker of a database away and keeps it out, if the caller has any right to ask.
 void clear(const char* database, bool ownerOnly)
 {
     if (database == nullptr || shared::state == nullptr || RecoveryInProgress())

@@ -1,3 +1,4 @@
+// Token buckets in fractions of a token, ceilings in fractions of a request, and turns as a list with an index.
 #include "pacing.hpp"
 
 #include <algorithm>

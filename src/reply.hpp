@@ -31,7 +31,6 @@ struct Reply {
     Transport transport = Transport::unreachable;
     long status = 0;
     std::string body;
-    std::string contentType;
     std::string requestId; // Twilio-Request-Id
     std::optional<std::chrono::seconds> retryAfter;
     std::chrono::microseconds duration{0};

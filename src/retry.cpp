@@ -1,3 +1,4 @@
+// The ceiling doubles with each attempt; where below it the wait ends is chance.
 #include "retry.hpp"
 
 #include <algorithm>

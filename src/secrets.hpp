@@ -40,7 +40,6 @@ public:
                        std::string_view sealed) const; // null: open() it, in a transaction
     const Secret& open(const Owner& owner, std::string_view keyId, std::string_view sealed);
     void wipe() { opened_.clear(); }
-    bool empty() const { return opened_.empty(); }
 
 private:
     std::unordered_map<std::string, Secret> opened_; // by owner and sealed value

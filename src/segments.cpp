@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #ifdef POSTGRES_H
-#error this file is pure C++ and must not see a Postgres header
+#error pure C++: nothing included here may lead to Postgres
 #endif
 
 namespace twilio {

@@ -1,6 +1,6 @@
 // Secrets on their way from a BEFORE trigger to the AFTER trigger of the same
 // statement: already sealed, kept outside the row, so that no row, WAL record or
-// statement ever carries them. See sql/settings.sql for the order of events.
+// statement ever carries them. See sql/settings_write.sql for the order of events.
 #pragma once
 
 #include "secrets.hpp"

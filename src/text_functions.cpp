@@ -42,7 +42,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_sms_segments);
 Datum pg_twilio_sms_segments(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        Segments const counted = countSegments(pg::viewOf(PG_GETARG_TEXT_PP(0)));
+        Segments const counted = countSegments(pg::argument(fcinfo, 0));
         return pg::guarded([&] {
             Datum values[] = {pg::toDatum(counted.gsm7 ? "GSM-7" : "UCS-2"), Int32GetDatum(counted.units),
                               Int32GetDatum(counted.segments), Int32GetDatum(counted.utf16)};

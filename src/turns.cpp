@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #ifdef POSTGRES_H
-#error this file is pure C++ and must not see a Postgres header
+#error pure C++: nothing included here may lead to Postgres
 #endif
 
 namespace twilio {
@@ -42,7 +42,7 @@ std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
         TenantId const user = *rotation_.deal();
         Tenant& tenant = *tenants_.at(user);
         int const open = tenant.open() + dealt[user];
-        if (open >= openPerSlot * tenant.ceiling.ceiling()) {
+        if (open >= std::int64_t{openPerSlot} * tenant.ceiling.ceiling()) {
             passed++;
         } else if (!tenant.bucket.take(now)) {
             passed++;

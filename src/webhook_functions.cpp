@@ -111,10 +111,10 @@ Parameters formOf(std::string_view body, std::string_view contentType, std::stri
 // account_sid, message_id, parameters
 Datum readWebhook(FunctionCallInfo fcinfo)
 {
-    std::string_view const url = pg::viewOf(PG_GETARG_TEXT_PP(0));
-    std::string_view const body = pg::viewOf(PG_GETARG_BYTEA_PP(1));
-    std::string_view const contentType = pg::viewOf(PG_GETARG_TEXT_PP(2));
-    std::string_view const method = pg::viewOf(PG_GETARG_TEXT_PP(3));
+    std::string_view const url = pg::argument(fcinfo, 0);
+    std::string_view const body = pg::argument(fcinfo, 1);
+    std::string_view const contentType = pg::argument(fcinfo, 2);
+    std::string_view const method = pg::argument(fcinfo, 3);
 
     std::size_t const mark = url.find('?');
     Parameters const query = mark == url.npos ? Parameters() : decodeForm(url.substr(mark + 1));
@@ -179,7 +179,7 @@ PG_FUNCTION_INFO_V1(pg_twilio_webhook_valid);
 Datum pg_twilio_webhook_valid(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
-        const auto argument = [&](int number) { return pg::viewOf(PG_GETARG_VARLENA_PP(number)); };
+        const auto argument = [&](int number) { return pg::argument(fcinfo, number); };
         std::string_view const body = argument(4);
         Parameters const form = formOf(body, argument(5), argument(6));
         try {

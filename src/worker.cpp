@@ -1,5 +1,5 @@
-// The worker of one database: a single loop that never blocks, and no transaction of
-// which waits for a request. Scenarios survived:
+// The worker of one database: a single loop that never blocks, and whose transactions
+// never wait for a request. Scenarios survived:
 //
 //   DROP EXTENSION           poked, looks for the extension, leaves (state absent)
 //   DROP/RENAME DATABASE     SIGTERM from the backend that needs the database
@@ -54,13 +54,14 @@ class Worker {
 public:
     explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
     {
-        running_ = this;
-        set_ = pg::createWaitEventSet(3);
         pg::guarded([&] {
+            waitEvent_ = pg::waitEvent("TwilioWorkerMain");
+            set_ = pg::createWaitEventSet(3);
             AddWaitEventToSet(set_, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
             AddWaitEventToSet(set_, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
             AddWaitEventToSet(set_, WL_SOCKET_READABLE, engine_.descriptor(), nullptr, nullptr);
         });
+        running_ = this; // last: where this fails, there is nothing to end at exit
     }
 
     ~Worker() { running_ = nullptr; }
@@ -193,7 +194,7 @@ private:
     AskDesk asks_{engine_, shared_, credentials_, lastId_};
     Dispatcher orders_{sender_, shared_, credentials_, lastId_};
     WaitEventSet* set_ = nullptr;
-    std::uint32_t waitEvent_ = pg::waitEvent("TwilioWorkerMain");
+    std::uint32_t waitEvent_ = 0;
     TimePoint idleSince_ = Clock::now();
     bool forgotten_ = false;
 };
@@ -221,13 +222,19 @@ bool Worker::look()
 }
 
 // Two workers would take each other's requests for what a crash has cut off. The
-// lock is held until the process ends, whatever shared memory says.
+// lock is held until the process ends, whatever shared memory says. It is of a class
+// of its own: what anybody can take with pg_advisory_lock() is of class 1 or 2.
 bool isAlone()
 {
-    constexpr std::int64_t key = 0x7477696c696f; // "twilio"
+    constexpr std::uint32_t high = 0x7477; // "twilio"
+    constexpr std::uint32_t low = 0x696c696f;
+    constexpr std::uint16_t classOfOurs = 3;
     pg::Transaction transaction("pg_twilio: starting");
-    bool const alone =
-        pg::guarded([] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, Int64GetDatum(key))); });
+    bool const alone = pg::guarded([] {
+        LOCKTAG tag;
+        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, classOfOurs);
+        return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+    });
     transaction.commit();
     return alone;
 }

@@ -61,6 +61,15 @@ for my $signal (qw(TERM KILL))
 	wait_until { my $now = eval { worker_pid($node, 'one') }; $now && $now ne $pid } 10,
 	  '... and the worker is back';
 }
+{
+	my $locker = connect_session($node, db => 'one', role => 'twilio_user');
+	$locker->send("SELECT pg_advisory_lock(x'7477696c696f'::bigint), pg_advisory_lock(x'7477'::int, x'696c696f'::int)");
+	$node->poll_query_until('template1', 'SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = \'advisory\' AND pid = ' . $locker->pid . ')');
+	my $pid = wait_for_worker($node, 'one');
+	kill TERM => $pid;
+	wait_until { my $now = worker_pid($node, 'one'); $now && $now ne $pid } 10, 'no advisory lock of a user keeps the worker out';
+	$locker->quit;
+}
 for my $signal (qw(TERM KILL))
 {
 	my $pid = wait_until { eval { launcher_pid($node) } } 10, 'the launcher runs';

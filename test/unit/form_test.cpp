@@ -47,9 +47,9 @@ TEST(Form, splitsAtTheFirstEqualsSign)
 
 TEST(Form, escapesAllButTheUnreserved)
 {
-    EXPECT_EQ(percentEncode("AZaz09-._~"), "AZaz09-._~");
-    EXPECT_EQ(percentEncode(" +&=/?#'\xC3\xA9"), "%20%2B%26%3D%2F%3F%23%27%C3%A9");
-    EXPECT_EQ(percentEncode(std::string_view("\0", 1)), "%00");
+    EXPECT_EQ(encodeForm({{"a", "AZaz09-._~"}}), "a=AZaz09-._~");
+    EXPECT_EQ(encodeForm({{"a", " +&=/?#'\xC3\xA9"}}), "a=%20%2B%26%3D%2F%3F%23%27%C3%A9");
+    EXPECT_EQ(encodeForm({{"a", std::string(1, '\0')}}), "a=%00");
 }
 
 TEST(Form, encodesPairsInOrder)

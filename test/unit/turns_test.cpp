@@ -31,11 +31,13 @@ int countOf(const std::vector<Share>& shares, unsigned number)
 
 TEST(Turns, dealEqualSharesToThoseWhoWait)
 {
-    Turns turns;
-    turns.list({waiting(1, 100), waiting(2, 100), waiting(3, 100)}, start);
-    auto const shares = turns.deal(30, start);
-    for (unsigned number : {1u, 2u, 3u})
-        EXPECT_EQ(countOf(shares, number), 10);
+    for (int most : {100, 1'000'000'000}) {
+        Turns turns;
+        turns.list({waiting(1, most), waiting(2, most), waiting(3, most)}, start);
+        auto const shares = turns.deal(30, start);
+        for (unsigned number : {1u, 2u, 3u})
+            EXPECT_EQ(countOf(shares, number), 10) << most;
+    }
 }
 
 TEST(Turns, tellFromWhenOnATenantHasSomethingDue)
