@@ -184,16 +184,16 @@ BEGIN
             USING ERRCODE = 'PT409',
                   DETAIL = 'is_active is false in twilio_settings.',
                   HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true.';
-    ELSIF NOT settings.sms_enabled THEN
-        RAISE EXCEPTION 'SMS is switched off'
-            USING ERRCODE = 'PT409',
-                  DETAIL = 'sms_enabled is false in twilio_settings.',
-                  HINT = 'Switch it on: UPDATE twilio_settings SET sms_enabled = true.';
     ELSIF NOT settings.is_verified THEN
         RAISE EXCEPTION 'Twilio credentials are not verified'
             USING ERRCODE = 'PT409',
                   DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
                   HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+    ELSIF NOT settings.sms_enabled THEN
+        RAISE EXCEPTION 'SMS is switched off'
+            USING ERRCODE = 'PT409',
+                  DETAIL = 'sms_enabled is false in twilio_settings.',
+                  HINT = 'Switch it on: UPDATE twilio_settings SET sms_enabled = true.';
     END IF;
     RAISE EXCEPTION 'the message has no sender'
         USING ERRCODE = 'PT409',

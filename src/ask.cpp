@@ -53,9 +53,9 @@ void refuseEarly()
                   "Try again, or raise twilio.ask_timeout; twilio_status shows whether the worker is well.");
 }
 
-std::string argument(FunctionCallInfo fcinfo, int number)
+std::string_view argument(FunctionCallInfo fcinfo, int number)
 {
-    return PG_ARGISNULL(number) ? std::string() : pg::toString(PG_GETARG_TEXT_PP(number));
+    return PG_ARGISNULL(number) ? std::string_view() : pg::argument(fcinfo, number);
 }
 
 Request readArguments(FunctionCallInfo fcinfo)

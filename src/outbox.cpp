@@ -56,7 +56,8 @@ public:
     std::string string(int column) const
     {
         auto const datum = value(column);
-        return datum ? pg::toString(DatumGetTextPP(*datum)) : std::string();
+        return datum ? std::string(pg::viewOf(guarded([&] { return PG_DETOAST_DATUM_PACKED(*datum); })))
+                     : std::string();
     }
     TenantId user(int column) const { return TenantId::from(DatumGetUUIDP(*value(column))->data); }
 
@@ -101,8 +102,9 @@ Order toOrder(const Row& row)
 std::span<const Result> nextPart(std::span<const Result> results)
 {
     std::size_t bytes = 0;
-    auto const full = std::find_if(results.begin(), results.end(),
-                                   [&](const Result& result) { return (bytes += result.body.size()) > recordedAtOnce; });
+    auto const full = std::find_if(results.begin(), results.end(), [&](const Result& result) {
+        return (bytes += result.body.size()) > recordedAtOnce;
+    });
     return results.first(std::max<std::size_t>(1, static_cast<std::size_t>(full - results.begin())));
 }
 

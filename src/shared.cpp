@@ -210,7 +210,8 @@ void leave(Worker& worker, WorkerState finally)
 void noteError(Worker& worker, std::string_view text)
 {
     Locked lock;
-    std::size_t const length = std::min(text.size(), sizeof(worker.lastError) - 1);
+    auto const length = static_cast<std::size_t>( // whole characters only
+        pg_mbcliplen(text.data(), static_cast<int>(text.size()), sizeof(worker.lastError) - 1));
     std::memcpy(worker.lastError, text.data(), length);
     worker.lastError[length] = '\0';
     worker.lastErrorAt = GetCurrentTimestamp();
