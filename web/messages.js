@@ -60,7 +60,7 @@ function act(button, label, path, id) {
 function action(message) {
   const [text, label, path] = ['pending', 'scheduled'].includes(message.status)
     ? ['Cancel', 'Canceling …', 'rpc/twilio_cancel_message']
-    : ['failed', 'unresolved'].includes(message.status) && message.direction !== 'inbound'
+    : ['failed', 'undelivered', 'unresolved'].includes(message.status) && message.direction !== 'inbound'
       ? ['Send again', 'Sending …', 'rpc/twilio_retry_message']
       : [];
   if (!text) return '';
