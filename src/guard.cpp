@@ -13,6 +13,15 @@ void setForTransaction(const char* name, const char* value)
     (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+// What an app's deferred trigger has against one row, it says while that row is written, not at the commit, where it
+// would undo all the others.
+void raiseAtOnce()
+{
+    ConstraintsSetStmt all{};
+    all.type = T_ConstraintsSetStmt;
+    AfterTriggerSetState(&all);
+}
+
 } // namespace
 
 volatile sig_atomic_t Transaction::isOpen_ = 0;
@@ -32,6 +41,7 @@ Transaction::Transaction(const char* activity)
         StartTransactionCommand();
         SPI_connect();
         PushActiveSnapshot(GetTransactionSnapshot());
+        raiseAtOnce();
         pgstat_report_activity(STATE_RUNNING, activity);
     });
 }
