@@ -125,7 +125,7 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT '/2010-04-01/Accounts/{AccountSid}/Messages.json'
-           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages\.json(\?[!-~]+)$')
+           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages[.]json([?][!-~]+)$')
 $$;
 COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS
     'The path of the next page of a list of messages, null at its end.';
