@@ -48,18 +48,22 @@ Transaction::Transaction(const char* activity)
 
 bool Transaction::lockExtension()
 {
-    // Most times it is the extension of last time, so that one look, after the lock, is enough.
+    // Most times it is the extension of last time, so that one look, after the lock, is enough. Another one is not ours:
+    // its orders have the numbers of those that are under way.
     static Oid extension = InvalidOid;
+    static bool isOurs = false;
     return guarded([] {
-        for (int tries = 0; tries < 2; tries++) {
-            if (OidIsValid(extension))
-                LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+        while (!isOurs) {
             Oid const present = get_extension_oid("pg_twilio", true);
-            if (present == extension)
-                break;
+            if (!OidIsValid(present))
+                return false;
+            isOurs = present == extension;
+            if (!isOurs)
+                LockDatabaseObject(ExtensionRelationId, present, 0, AccessShareLock);
             extension = present;
         }
-        return OidIsValid(extension);
+        LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+        return get_extension_oid("pg_twilio", true) == extension;
     });
 }
 
