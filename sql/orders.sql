@@ -33,6 +33,7 @@ CREATE TABLE twilio_private.outbox (
     expires_at timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     attempted_at timestamptz,
+    account_sid text,
     note text,
     CONSTRAINT attempted_before_sending CHECK (state = 'queued' OR attempted_at IS NOT NULL)
 ) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -53,6 +54,7 @@ COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinit
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
+COMMENT ON COLUMN twilio_private.outbox.account_sid IS 'The account for which it was claimed last.';
 COMMENT ON COLUMN twilio_private.outbox.note IS 'Why it waits, after an attempt that was not accepted.';
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox_id_seq', '');
@@ -196,7 +198,8 @@ BEGIN
     FOR claimed_kind, claimed, late IN
         WITH claim AS (
             UPDATE twilio_private.outbox o
-            SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
+            SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp(),
+                account_sid = (SELECT s.account_sid FROM @extschema@.twilio_settings s WHERE s.user_id = o.user_id)
             WHERE o.ctid = ANY (ARRAY(
                 SELECT q.ctid
                 FROM unnest(user_ids, counts, due_since) AS wanted (user_id, n, since)
@@ -223,18 +226,18 @@ BEGIN
             -- OFFSET 0 fixes the order of the join: the other way round, every claim reads the whole queue.
             CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
             JOIN twilio_private.order_kind k ON k.kind = claimed_kind
-            JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
+            JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id AND s.account_sid = o.account_sid
             JOIN LATERAL (SELECT c.* FROM twilio_private.credential c WHERE c.user_id = s.user_id
                           ORDER BY (c.kind = 'api_key_secret' AND s.api_key_sid IS NOT NULL) DESC, c.kind = 'auth_token' DESC
                           LIMIT 1) c ON true
             ORDER BY r.order_id;
         GET DIAGNOSTICS returned = ROW_COUNT;
         IF returned < cardinality(requests) THEN
-            -- Settings or credential have gone meanwhile.
+            -- Settings or credential have gone meanwhile, or the account is another.
             PERFORM twilio_private.release_orders(array_agg(o.id))
             FROM unnest(requests) r JOIN twilio_private.outbox o ON o.id = r.order_id
             WHERE NOT EXISTS (SELECT FROM twilio_private.credential c JOIN @extschema@.twilio_settings s ON s.user_id = c.user_id
-                              WHERE c.user_id = o.user_id);
+                              WHERE c.user_id = o.user_id AND s.account_sid = o.account_sid);
         END IF;
         IF cardinality(requests) < cardinality(claimed) THEN
             DELETE FROM twilio_private.outbox o

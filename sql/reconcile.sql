@@ -283,9 +283,10 @@ BEGIN
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
                 PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = 'b' OR EXISTS (
+                    -- Only the account that was given it can tell that it has not got it.
                     SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
                     AND NOT EXISTS (SELECT FROM twilio_private.outbox o
-                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.subject = 'former account')));
+                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.account_sid <> s.account_sid)));
             END IF;
         END IF;
     END LOOP;
@@ -296,15 +297,13 @@ COMMENT ON FUNCTION twilio_private.message_look_results(twilio_private.order_res
 REVOKE ALL ON FUNCTION twilio_private.message_look_results(twilio_private.order_result[]) FROM PUBLIC;
 
 -- SECURITY DEFINER: touches orders and messages of the user whose settings were changed. Only the former account could
--- tell what became of what it was given; looked for in the new one, it would be missing there, and be sent again.
+-- tell what became of what it was given; looked for in the new one, it would be missing there, and be sent again. What is
+-- under way is not touched: its order knows the account, and the worker does not wait for this transaction.
 CREATE FUNCTION twilio_private.leave_account() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- The fate of what is under way may be lost yet.
-    UPDATE twilio_private.outbox o SET subject = 'former account'
-    WHERE o.user_id = OLD.user_id AND o.kind = 'message' AND o.state = 'sending';
     PERFORM twilio_private.give_up_looking(m, false)
     FROM @extschema@.twilio_messages m
     WHERE m.user_id = OLD.user_id AND m.status = 'unknown'

@@ -12,7 +12,8 @@ RETURNS TABLE (kind text, method text, request text) LANGUAGE plpgsql AS $$
 DECLARE
     orders bigint[] := ARRAY(SELECT id FROM twilio_private.outbox o WHERE state = 'queued' AND o.kind = only_kind ORDER BY id);
 BEGIN
-    UPDATE twilio_private.outbox SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp() WHERE id = ANY (orders);
+    UPDATE twilio_private.outbox o SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp(), account_sid = s.account_sid
+        FROM twilio_settings s WHERE s.user_id = o.user_id AND o.id = ANY (orders);
     RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL twilio_private.build_requests(o.kind, ARRAY[o]) r ORDER BY n.n;
