@@ -231,7 +231,8 @@ Dispatcher::Claim Dispatcher::transact(TimePoint now)
 void Dispatcher::forgetRecorded()
 {
     recovered_ = true;
-    if (std::any_of(results_.begin(), results_.end(), [](const Result& result) { return result.retryAt != 0; }))
+    if (std::any_of(results_.begin(), results_.end(),
+                    [](const Result& result) { return result.retryAt != 0 || result.is("account"); }))
         refreshWanted_ = true; // to find when it is due again
     results_.clear();
     rows_.clear();
