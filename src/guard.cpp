@@ -75,6 +75,11 @@ void Transaction::commitDurably()
     });
 }
 
+void Transaction::lockBriefly()
+{
+    guarded([] { setForTransaction("lock_timeout", "100ms"); });
+}
+
 void Transaction::commit()
 {
     guarded([] {
