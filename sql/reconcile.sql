@@ -261,6 +261,10 @@ BEGIN
             CONTINUE;
         END IF;
         CONTINUE WHEN wanted.status <> 'unknown';
+        -- It began before the message was sent again, and proves nothing about that; what does, is ordered.
+        CONTINUE WHEN result.attempted_at < wanted.submitted_at AND EXISTS (
+            SELECT FROM twilio_private.outbox o
+            WHERE o.ref = wanted.id AND o.kind = 'message_look' AND o.id <> result.order_id);
 
         IF result.outcome <> 'sent' OR jsonb_typeof(result.body -> 'messages') IS DISTINCT FROM 'array' THEN
             PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 minutes');

@@ -100,6 +100,19 @@ SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' 
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 DELETE FROM twilio_messages;
 
+-- a look that began before the message was sent again proves nothing about that
+SELECT body FROM twilio_send_sms('+15005550009', 'again');
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up(VARIADIC '{}');
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = clock_timestamp() WHERE kind = 'message_look' RETURNING id AS look \gset
+SELECT twilio_private.apply_callback(ARRAY[user_id], id, jsonb_build_object('MessageSid', 'SM' || repeat('7', 32), 'MessageStatus', 'failed'))
+FROM twilio_messages;
+SELECT r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r;
+SELECT count(*) FROM answer('unknown');
+SELECT twilio_private.record_orders(ARRAY[:look], '{sent}', '{200}', NULL, NULL, NULL, ARRAY['{"messages": []}'], NULL, ARRAY[clock_timestamp()]);
+SELECT body, status, sid, orders FROM state;
+DELETE FROM twilio_messages;
+
 -- a look was wrong: Twilio's own answer takes the SID back
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 2);
 SELECT count(*) FROM answer('unknown');
