@@ -65,7 +65,7 @@ private:
     Turns& turns_ = sender_.turns();
     std::vector<outbox::Result> results_;
     std::vector<outbox::Result> held_; // all that has come of tenants one of whose rows is locked
-    std::vector<AuditRow> rows_; // for the audit log, one per request
+    std::vector<AuditRow> rows_;       // for the audit log, one per request
     bool paused_ = false;
     bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;

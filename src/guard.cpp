@@ -48,8 +48,8 @@ Transaction::Transaction(const char* activity)
 
 bool Transaction::lockExtension()
 {
-    // Most times it is the extension of last time, so that one look, after the lock, is enough. Another one is not ours:
-    // its orders have the numbers of those that are under way.
+    // Most times it is the extension of last time, so that one look, after the lock, is enough. Another one is not
+    // ours: its orders have the numbers of those that are under way.
     static Oid extension = InvalidOid;
     static bool isOurs = false;
     return guarded([] {
