@@ -141,18 +141,26 @@ DECLARE
                      FROM twilio_private.order_kind k WHERE k.kind = build_requests.kind);
     one twilio_private.outbox;
     broken text;
+    locked int := 0;
 BEGIN
     BEGIN
         RETURN QUERY EXECUTE builder USING orders;
         RETURN;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
-        WHEN OTHERS THEN NULL;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM set_config('lock_timeout', '100ms', true);
     END;
     FOREACH one IN ARRAY orders LOOP
         BEGIN
             RETURN QUERY EXECUTE builder USING ARRAY[one];
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN RAISE;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            -- Somebody has locked its row, and it waits; or the whole table, and all do.
+            locked := locked + 1;
+            IF locked > 3 THEN
+                RAISE;
+            END IF;
+            UPDATE twilio_private.outbox o
+            SET state = 'queued', due_at = clock_timestamp() + interval '10 seconds', attempts = o.attempts - 1, note = SQLERRM
+            WHERE o.id = one.id;
         WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS broken = MESSAGE_TEXT;
             BEGIN

@@ -66,6 +66,7 @@ is(posts($standin, body => 'between'), 1, '... and that proves nothing, so it is
 $id = send_sms($node, 1, body => 'undelivered');
 wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
 $node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'undelivered' WHERE id = '$id'");
+wait_until { message($node, $id, "submitted_at < now() - interval '1 second'") eq 't' } 5, '... which Twilio has a price for by now';
 $open->run("BEGIN; SELECT twilio_retry_message('$id')");
 wait_until { set_due_now($node, 'message_reread'); $standin->count(method => 'GET', path => 'Messages/', account => account_sid(1)) > 0 } 10,
   'it is read again while its tenant sends it again in an open transaction';
@@ -81,6 +82,15 @@ goes_out("beside a refusal $_", '... others go on') for 1 .. 3;
 is(posts($standin, body => 'refused'), 1, '... and it is not tried over and over');
 $open->run('ROLLBACK');
 wait_until { breakers(1) eq '1' } 10, '... its breaker opens in the end';
+
+my $app = connect_session($node);
+$id = send_sms($node, 2, body => 'locked', send_at => $node->safe_psql('postgres', "SELECT now() + '1 s'"));
+$app->run("BEGIN; SELECT FROM twilio_messages WHERE id = '$id' FOR UPDATE");
+wait_until { $node->safe_psql('postgres', "SELECT note FROM twilio_private.outbox WHERE ref = '$id'") =~ /lock timeout/ } 10, 'a message is due that an app has locked';
+goes_out("beside a locked message $_", '... others go on') for 1 .. 3;
+$app->run('ROLLBACK');
+set_due_now($node, 'message');
+wait_until { message($node, $id, 'sid') } 10, '... and it is sent in the end';
 
 # ---- a token that is replaced ---------------------------------------------------------------------
 
