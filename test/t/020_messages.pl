@@ -144,6 +144,17 @@ becomes($id, 'queued', 'at its time it is sent');
 is(message($node, $canceled), 'canceled', '... and the cancelled one is canceled');
 is(posts($standin, body => 'never sent'), 0, '... and was not sent');
 
+$canceled = send_sms($node, 1, body => 'never sent', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
+my $failed = send_sms($node, 1, to_number => '+15005550001', body => 'retried twice');
+becomes($failed, 'failed', 'a message is failed');
+my $repeatable = connect_session($node, user => 1);
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages');
+as_user($node, 1, "SELECT twilio_cancel_message('$canceled'), twilio_retry_message('$failed')");
+is($repeatable->run("SAVEPOINT s; SELECT twilio_cancel_message('$canceled')"), 'f', 'who is late in a repeatable read does not cancel');
+like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, '... nor retry, and sees no 40001');
+$repeatable->quit;
+becomes($failed, 'failed', '... which was done once');
+
 $id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
 is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');
 as_user($node, 1, "UPDATE twilio_settings SET messaging_service_sid = '$service'");
