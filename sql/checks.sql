@@ -30,7 +30,7 @@ BEGIN
         detail := 'An Auth Token has at least 32 characters, none of them a space or a line break.';
         hint := 'Copy the Auth Token from the dashboard at https://console.twilio.com.';
     WHEN 'phone_number' THEN
-        pattern := '^\+[1-9][0-9]{1,14}$';
+        pattern := '^[+][1-9][0-9]{1,14}$';
         reason := 'invalid phone number';
         detail := 'A phone number is written in E.164 format: +, country code, number, at most 15 digits.';
         hint := 'Write it like +1234567890, without spaces.';

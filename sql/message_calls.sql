@@ -47,7 +47,7 @@ BEGIN
 
     IF message.to_number <> twilio_send_sms.to_number OR message.body IS DISTINCT FROM nullif(twilio_send_sms.body, '')
        OR message.media_urls IS DISTINCT FROM nullif(twilio_send_sms.media_urls, '{}')
-       OR message.send_at IS DISTINCT FROM twilio_send_sms.send_at OR message.from_number <> twilio_send_sms.from_number THEN
+       OR message.send_at IS DISTINCT FROM twilio_send_sms.send_at OR message.from_number <> nullif(twilio_send_sms.from_number, '') THEN
         RAISE EXCEPTION 'the idempotency key belongs to another message'
             USING ERRCODE = 'PT409',
                   DETAIL = 'A message with this idempotency_key and different content exists.',
@@ -75,18 +75,22 @@ DECLARE
     caller CONSTANT uuid := CASE WHEN administrator THEN @extschema@.twilio_current_user_id() ELSE twilio_private.require_user() END;
     owner uuid;
 BEGIN
-    -- The order first, as the worker does: who gets hold of it decides whether the message goes out.
-    DELETE FROM twilio_private.outbox o
-    WHERE o.ref = twilio_cancel_message.id AND o.kind = 'message' AND o.state = 'queued' AND (administrator OR o.user_id = caller)
-    RETURNING o.user_id INTO owner;
-    IF FOUND THEN
-        UPDATE @extschema@.twilio_messages m SET status = 'canceled', updated_at = clock_timestamp()
-        WHERE m.user_id = owner AND m.id = twilio_cancel_message.id AND m.sid IS NULL;
-        INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
-        VALUES (owner, twilio_cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
-        PERFORM pg_notify('twilio', twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));
-        RETURN true;
-    END IF;
+    BEGIN
+        -- The order first, as the worker does: who gets hold of it decides whether the message goes out.
+        DELETE FROM twilio_private.outbox o
+        WHERE o.ref = twilio_cancel_message.id AND o.kind = 'message' AND o.state = 'queued' AND (administrator OR o.user_id = caller)
+        RETURNING o.user_id INTO owner;
+        IF FOUND THEN
+            UPDATE @extschema@.twilio_messages m SET status = 'canceled', updated_at = clock_timestamp()
+            WHERE m.user_id = owner AND m.id = twilio_cancel_message.id AND m.sid IS NULL;
+            INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
+            VALUES (owner, twilio_cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
+            PERFORM pg_notify('twilio', twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));
+            RETURN true;
+        END IF;
+    EXCEPTION WHEN serialization_failure THEN
+        RETURN false; -- somebody was faster since this transaction began
+    END;
 
     IF administrator THEN
         SELECT m.user_id INTO owner
@@ -121,9 +125,16 @@ DECLARE
     owner CONSTANT uuid := twilio_private.require_user();
     message @extschema@.twilio_messages;
 BEGIN
-    SELECT * INTO message FROM @extschema@.twilio_messages m
-    WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    BEGIN
+        SELECT * INTO message FROM @extschema@.twilio_messages m
+        WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
+    EXCEPTION WHEN serialization_failure THEN
+        RAISE EXCEPTION 'the message has changed meanwhile'
+            USING ERRCODE = 'PT409',
+                  DETAIL = 'It was changed since this transaction began.',
+                  HINT = 'Repeat the call in a new transaction.';
+    END;
+    IF message.id IS NULL THEN
         RAISE EXCEPTION 'Message not found'
             USING ERRCODE = 'PT404',
                   DETAIL = 'The current user has sent no message with this id.',

@@ -16,11 +16,12 @@ BEGIN
     RETURN QUERY
         WITH submitted AS (
             UPDATE @extschema@.twilio_messages m
-            SET status = 'submitting', submitted_at = clock_timestamp(), updated_at = clock_timestamp()
+            SET status = CASE WHEN m.send_at IS NULL OR m.send_at <= clock_timestamp()
+                                   OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at)
+                              THEN 'submitting' ELSE 'pending' END,
+                submitted_at = clock_timestamp(), updated_at = clock_timestamp()
             FROM unnest(orders) o
             WHERE m.user_id = o.user_id AND m.id = o.ref AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
-              AND (m.send_at IS NULL OR m.send_at <= clock_timestamp()
-                   OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at))
             RETURNING o.id AS order_id, m.*,
                       CASE WHEN m.send_at > clock_timestamp() THEN m.send_at END AS planned_at,
                       extract(epoch FROM m.expires_at - clock_timestamp())::int AS seconds_left
@@ -37,7 +38,7 @@ BEGIN
                    || (SELECT array_agg(p.pair ORDER BY u.n, p.n)
                        FROM unnest(s.media_urls) WITH ORDINALITY AS u (url, n),
                             LATERAL unnest(ARRAY['MediaUrl', u.url]) WITH ORDINALITY AS p (pair, n)))
-        FROM submitted s;
+        FROM submitted s WHERE s.status = 'submitting';
     GET DIAGNOSTICS built = ROW_COUNT;
 
     IF built < cardinality(orders) THEN
@@ -45,7 +46,7 @@ BEGIN
         INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
         SELECT o.user_id, 'message', m.id, m.send_at, o.expires_at
         FROM unnest(orders) o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE m.send_at > clock_timestamp() AND m.sid IS NULL AND m.status = 'pending';
+        WHERE m.sid IS NULL AND m.status = 'pending';
     END IF;
 END
 $$;

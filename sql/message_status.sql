@@ -24,7 +24,7 @@ REVOKE ALL ON FUNCTION twilio_private.notice(uuid, uuid, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.decimal(value text) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN value ~ '^-?[0-9]{1,12}(\.[0-9]{1,12})?$' THEN value::numeric END;
+RETURN CASE WHEN value ~ '^-?[0-9]{1,12}([.][0-9]{1,12})?$' THEN value::numeric END;
 COMMENT ON FUNCTION twilio_private.decimal(text) IS 'The number that a text is, null if it is none.';
 REVOKE ALL ON FUNCTION twilio_private.decimal(text) FROM PUBLIC;
 

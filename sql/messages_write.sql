@@ -76,15 +76,15 @@ BEGIN
     END IF;
 
     IF NEW.to_number IS NULL
-       OR NEW.to_number !~ '^(\+[1-9][0-9]{1,14}|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
+       OR NEW.to_number !~ '^([+][1-9][0-9]{1,14}|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
         PERFORM twilio_private.refuse_message('invalid recipient',
                                               'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
                                               'Write it like +1234567890, without spaces.');
     END IF;
     NEW.from_number := nullif(NEW.from_number, '');
     NEW.messaging_service_sid := nullif(NEW.messaging_service_sid, '');
-    IF NEW.from_number !~ ('^(\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}'
-                           '|[a-z]{2,20}:\+[1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$') THEN
+    IF NEW.from_number !~ ('^([+][1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}'
+                           '|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$') THEN
         PERFORM twilio_private.refuse_message('invalid sender',
                                               'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
                                               'Write it like +1234567890, or leave it out.');

@@ -89,7 +89,12 @@ BEGIN
         FROM (SELECT DISTINCT ON (o.user_id) o.user_id, r.error_code, r.error_message
               FROM unnest(order_ids, outcomes, error_codes, error_messages) AS r (order_id, outcome, error_code, error_message)
               JOIN twilio_private.outbox o ON o.id = r.order_id
-              WHERE r.outcome = 'account') t;
+              -- A refusal of what has been replaced or verified meanwhile says nothing: the order just goes again.
+              WHERE r.outcome = 'account'
+                AND NOT EXISTS (SELECT FROM twilio_private.credential c
+                                WHERE c.user_id = o.user_id AND c.updated_at > o.attempted_at)
+                AND NOT EXISTS (SELECT FROM @extschema@.twilio_settings s
+                                WHERE s.user_id = o.user_id AND s.last_verified_at > o.attempted_at)) t;
     END IF;
 
     DELETE FROM twilio_private.outbox o

@@ -33,6 +33,7 @@ CREATE TABLE twilio_private.outbox (
     expires_at timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     attempted_at timestamptz,
+    account_sid text,
     note text,
     CONSTRAINT attempted_before_sending CHECK (state = 'queued' OR attempted_at IS NOT NULL)
 ) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -54,6 +55,7 @@ COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinit
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
+COMMENT ON COLUMN twilio_private.outbox.account_sid IS 'The account for which it was claimed last.';
 COMMENT ON COLUMN twilio_private.outbox.note IS 'Why it waits, after an attempt that was not accepted.';
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox_id_seq', '');
@@ -140,18 +142,26 @@ DECLARE
                      FROM twilio_private.order_kind k WHERE k.kind = build_requests.kind);
     one twilio_private.outbox;
     broken text;
+    locked int := 0;
 BEGIN
     BEGIN
         RETURN QUERY EXECUTE builder USING orders;
         RETURN;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
-        WHEN OTHERS THEN NULL;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM set_config('lock_timeout', '100ms', true);
     END;
     FOREACH one IN ARRAY orders LOOP
         BEGIN
             RETURN QUERY EXECUTE builder USING ARRAY[one];
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN RAISE;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            -- Somebody has locked its row, and it waits; or the whole table, and all do.
+            locked := locked + 1;
+            IF locked > 3 THEN
+                RAISE;
+            END IF;
+            UPDATE twilio_private.outbox o
+            SET state = 'queued', due_at = clock_timestamp() + interval '10 seconds', attempts = o.attempts - 1, note = SQLERRM
+            WHERE o.id = one.id;
         WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS broken = MESSAGE_TEXT;
             BEGIN
@@ -198,7 +208,8 @@ BEGIN
     FOR claimed_kind, claimed, late IN
         WITH claim AS (
             UPDATE twilio_private.outbox o
-            SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp()
+            SET state = 'sending', attempts = o.attempts + 1, attempted_at = clock_timestamp(),
+                account_sid = (SELECT s.account_sid FROM @extschema@.twilio_settings s WHERE s.user_id = o.user_id)
             WHERE o.ctid = ANY (ARRAY(
                 SELECT q.ctid
                 FROM unnest(user_ids, counts, due_since) AS wanted (user_id, n, since)
@@ -225,18 +236,18 @@ BEGIN
             -- OFFSET 0 fixes the order of the join: the other way round, every claim reads the whole queue.
             CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
             JOIN twilio_private.order_kind k ON k.kind = claimed_kind
-            JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
+            JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id AND s.account_sid = o.account_sid
             JOIN LATERAL (SELECT c.* FROM twilio_private.credential c WHERE c.user_id = s.user_id
                           ORDER BY (c.kind = 'api_key_secret' AND s.api_key_sid IS NOT NULL) DESC, c.kind = 'auth_token' DESC
                           LIMIT 1) c ON true
             ORDER BY r.order_id;
         GET DIAGNOSTICS returned = ROW_COUNT;
         IF returned < cardinality(requests) THEN
-            -- Settings or credential have gone meanwhile.
+            -- Settings or credential have gone meanwhile, or the account is another.
             PERFORM twilio_private.release_orders(array_agg(o.id))
             FROM unnest(requests) r JOIN twilio_private.outbox o ON o.id = r.order_id
             WHERE NOT EXISTS (SELECT FROM twilio_private.credential c JOIN @extschema@.twilio_settings s ON s.user_id = c.user_id
-                              WHERE c.user_id = o.user_id);
+                              WHERE c.user_id = o.user_id AND s.account_sid = o.account_sid);
         END IF;
         IF cardinality(requests) < cardinality(claimed) THEN
             DELETE FROM twilio_private.outbox o

@@ -125,7 +125,7 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT '/2010-04-01/Accounts/{AccountSid}/Messages.json'
-           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages\.json(\?[!-~]+)$')
+           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages[.]json([?][!-~]+)$')
 $$;
 COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS
     'The path of the next page of a list of messages, null at its end.';
@@ -261,6 +261,10 @@ BEGIN
             CONTINUE;
         END IF;
         CONTINUE WHEN wanted.status <> 'unknown';
+        -- It began before the message was sent again, and proves nothing about that; what does, is ordered.
+        CONTINUE WHEN result.attempted_at < wanted.submitted_at AND EXISTS (
+            SELECT FROM twilio_private.outbox o
+            WHERE o.ref = wanted.id AND o.kind = 'message_look' AND o.id <> result.order_id);
 
         IF result.outcome <> 'sent' OR jsonb_typeof(result.body -> 'messages') IS DISTINCT FROM 'array' THEN
             PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 minutes');
@@ -283,9 +287,10 @@ BEGIN
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
                 PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = 'b' OR EXISTS (
+                    -- Only the account that was given it can tell that it has not got it.
                     SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
                     AND NOT EXISTS (SELECT FROM twilio_private.outbox o
-                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.subject = 'former account')));
+                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.account_sid <> s.account_sid)));
             END IF;
         END IF;
     END LOOP;
@@ -296,15 +301,13 @@ COMMENT ON FUNCTION twilio_private.message_look_results(twilio_private.order_res
 REVOKE ALL ON FUNCTION twilio_private.message_look_results(twilio_private.order_result[]) FROM PUBLIC;
 
 -- SECURITY DEFINER: touches orders and messages of the user whose settings were changed. Only the former account could
--- tell what became of what it was given; looked for in the new one, it would be missing there, and be sent again.
+-- tell what became of what it was given; looked for in the new one, it would be missing there, and be sent again. What is
+-- under way is not touched: its order knows the account, and the worker does not wait for this transaction.
 CREATE FUNCTION twilio_private.leave_account() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- The fate of what is under way may be lost yet.
-    UPDATE twilio_private.outbox o SET subject = 'former account'
-    WHERE o.user_id = OLD.user_id AND o.kind = 'message' AND o.state = 'sending';
     PERFORM twilio_private.give_up_looking(m, false)
     FROM @extschema@.twilio_messages m
     WHERE m.user_id = OLD.user_id AND m.status = 'unknown'

@@ -30,7 +30,7 @@ CREATE TABLE @extschema@.twilio_settings (
     CONSTRAINT api_key_secret_is_masked CHECK (api_key_secret = '••••••••'),
     CONSTRAINT api_key_has_sid_and_secret CHECK ((api_key_sid IS NULL) = (api_key_secret IS NULL)),
     CONSTRAINT account_sid_starts_with_ac CHECK (account_sid ~ '^AC[0-9A-Za-z]{32}$'),
-    CONSTRAINT phone_number_is_e164 CHECK (phone_number ~ '^\+[1-9][0-9]{1,14}$'),
+    CONSTRAINT phone_number_is_e164 CHECK (phone_number ~ '^[+][1-9][0-9]{1,14}$'),
     CONSTRAINT rate_limit_is_not_negative CHECK (rate_limit_per_second >= 0.0 AND rate_limit_per_second <= 100000.0),
     CONSTRAINT max_in_flight_is_positive CHECK (max_in_flight > 0),
     CONSTRAINT auto_reply_is_one_message CHECK (char_length(auto_reply) <= 1600)

@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 constexpr std::size_t recordAtOnce = 100;
 constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
+constexpr milliseconds afterLock = 2s;
+constexpr std::size_t tableIsLocked = 3; // tenants of whom nothing can be recorded: then it is not their rows
 constexpr int claimAtMost = 500;
 constexpr std::size_t refreshAfter = 10'000; // claimed orders: what they leave in the index, each claim passes over
 constexpr std::size_t worthALoan = 16;       // requests: for fewer, lending the sender costs more than it gains
@@ -30,6 +32,12 @@ bool isPassing(const pg::Error& error)
            category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
+}
+
+// Somebody keeps a row or a table to himself.
+bool isLocked(const pg::Error& error)
+{
+    return error.sqlstate() == ERRCODE_LOCK_NOT_AVAILABLE || error.sqlstate() == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 } // namespace
@@ -95,6 +103,7 @@ void Dispatcher::settle(const Order& order, const char* outcome, const Refusal& 
 {
     Result result;
     result.orderId = order.id;
+    result.user = order.user;
     result.outcome = outcome;
     result.errorCode = why.code;
     result.errorMessage = why.message;
@@ -104,6 +113,10 @@ void Dispatcher::settle(const Order& order, const char* outcome, const Refusal& 
 
 void Dispatcher::keep(Result result)
 {
+    if (isHeld(result.user)) {
+        held_.push_back(std::move(result));
+        return;
+    }
     if (results_.empty())
         recordBy_ = Clock::now() + recordWithin;
     results_.push_back(std::move(result));
@@ -140,6 +153,8 @@ void Dispatcher::refresh(TimePoint now)
     refreshWanted_ = false;
     claimedSinceRefresh_ = 0;
     turns_.list(outbox::waitingTenants(now), now);
+    for (const Result& result : held_)
+        turns_.passOver(result.user);
     refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
 }
 
@@ -177,8 +192,11 @@ void Dispatcher::work(AuditTrail& audit)
 {
     collect();
     auto const now = Clock::now();
-    if (!paused_ && now >= troubleUntil_ &&
-        (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_)) {
+    if (paused_ || now < troubleUntil_)
+        return;
+    if (!held_.empty() && now >= heldUntil_)
+        recordOneByOne(std::exchange(held_, {}));
+    if (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_) {
         try {
             Claim claim = transact(now);
             forgetRecorded();
@@ -188,8 +206,11 @@ void Dispatcher::work(AuditTrail& audit)
             shared::noteError(worker_, error.what());
             troubleUntil_ = now + afterSqlError;
             refreshWanted_ = true; // the shares that were dealt are void
-            if (!isPassing(error) && !results_.empty())
-                recordOneByOne(audit);
+            if ((isPassing(error) && !isLocked(error)) || results_.empty())
+                return;
+            for (AuditRow& row : std::exchange(rows_, {}))
+                audit.add(std::move(row));
+            recordOneByOne(std::exchange(results_, {}));
         }
     }
 }
@@ -231,7 +252,8 @@ Dispatcher::Claim Dispatcher::transact(TimePoint now)
 void Dispatcher::forgetRecorded()
 {
     recovered_ = true;
-    if (std::any_of(results_.begin(), results_.end(), [](const Result& result) { return result.retryAt != 0; }))
+    if (std::any_of(results_.begin(), results_.end(),
+                    [](const Result& result) { return result.retryAt != 0 || result.is("account"); }))
         refreshWanted_ = true; // to find when it is due again
     results_.clear();
     rows_.clear();
@@ -244,30 +266,57 @@ std::optional<SendingThread::Loan> Dispatcher::lendSender()
     return std::optional<SendingThread::Loan>(std::in_place, thread_);
 }
 
-// After a failed batch: the result that SQL cannot take must not hold up the others.
-void Dispatcher::recordOneByOne(AuditTrail& audit)
+// After a failed batch: the result that SQL cannot take must not hold up the others. Where a row is locked, by a tenant
+// who leaves his transaction open perhaps, all of its tenant is held, and no more is claimed of him meanwhile.
+void Dispatcher::recordOneByOne(std::vector<Result> results)
 {
-    for (AuditRow& row : std::exchange(rows_, {}))
-        audit.add(std::move(row));
-    for (Result& result : std::exchange(results_, {})) {
-        for (bool whole : {true, false}) {
-            if (!whole)
-                result.body.clear();
-            try {
-                pg::Transaction transaction("pg_twilio: recording one order");
-                if (transaction.lockExtension())
-                    outbox::record({result});
-                transaction.commit();
+    std::vector<Result> locked;
+    for (Result& result : results) {
+        auto const isTenants = [&](const Result& other) { return other.user == result.user; };
+        if (locked.size() >= tableIsLocked)
+            results_.push_back(std::move(result));
+        else if (std::any_of(locked.begin(), locked.end(), isTenants))
+            held_.push_back(std::move(result));
+        else if (!recordAlone(result))
+            locked.push_back(std::move(result));
+    }
+    for (Result& result : locked) { // behind the others, for which it shall be tried first then
+        turns_.passOver(result.user);
+        held_.push_back(std::move(result));
+    }
+    heldUntil_ = Clock::now() + afterLock;
+    refreshWanted_ = true;
+}
+
+// False when a lock is in the way.
+bool Dispatcher::recordAlone(Result& result)
+{
+    for (bool whole : {true, false}) {
+        if (!whole)
+            result.body.clear();
+        try {
+            pg::Transaction transaction("pg_twilio: recording one order");
+            transaction.lockBriefly();
+            if (transaction.lockExtension())
+                outbox::record({result});
+            transaction.commit();
+            break;
+        } catch (const pg::Error& error) {
+            pg::logError(error, "recording an order");
+            if (isLocked(error))
+                return false;
+            if (isPassing(error)) {
+                results_.push_back(result);
                 break;
-            } catch (const pg::Error& error) {
-                pg::logError(error, "recording an order");
-                if (isPassing(error)) {
-                    results_.push_back(result);
-                    break;
-                }
             }
         }
     }
+    return true;
+}
+
+bool Dispatcher::isHeld(const TenantId& user) const
+{
+    return std::any_of(held_.begin(), held_.end(), [&](const Result& result) { return result.user == user; });
 }
 
 // ---- requests ---------------------------------------------------------------
@@ -351,6 +400,8 @@ milliseconds Dispatcher::waitMillis() const
     TimePoint due = recovered_ ? pollAt_ : now;
     if (!results_.empty())
         due = std::min(due, recordBy_);
+    if (!held_.empty())
+        due = std::min(due, heldUntil_);
     if (maySend()) {
         due = std::min(due, turns_.nextDue());
         if (refreshWanted_)

@@ -41,7 +41,9 @@ private:
     bool wantsToClaim(TimePoint now) const;
     Claim transact(TimePoint now);
     void forgetRecorded();
-    void recordOneByOne(AuditTrail& audit);
+    void recordOneByOne(std::vector<outbox::Result> results);
+    bool recordAlone(outbox::Result& result);
+    bool isHeld(const TenantId& user) const;
     void refresh(TimePoint now);
     void poll(TimePoint now);
     std::vector<Share> chooseShares(TimePoint now);
@@ -62,7 +64,8 @@ private:
     std::uint64_t& lastId_;
     Turns& turns_ = sender_.turns();
     std::vector<outbox::Result> results_;
-    std::vector<AuditRow> rows_; // for the audit log, one per request
+    std::vector<outbox::Result> held_; // all that has come of tenants one of whose rows is locked
+    std::vector<AuditRow> rows_;       // for the audit log, one per request
     bool paused_ = false;
     bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;
@@ -70,6 +73,7 @@ private:
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;
     TimePoint recordBy_{};
+    TimePoint heldUntil_{};
     TimePoint troubleUntil_{}; // after an error of SQL
 };
 

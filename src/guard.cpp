@@ -13,6 +13,15 @@ void setForTransaction(const char* name, const char* value)
     (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+// What an app's deferred trigger has against one row, it says while that row is written, not at the commit, where it
+// would undo all the others.
+void raiseAtOnce()
+{
+    ConstraintsSetStmt all{};
+    all.type = T_ConstraintsSetStmt;
+    AfterTriggerSetState(&all);
+}
+
 } // namespace
 
 volatile sig_atomic_t Transaction::isOpen_ = 0;
@@ -32,24 +41,29 @@ Transaction::Transaction(const char* activity) : Transaction()
         StartTransactionCommand();
         SPI_connect();
         PushActiveSnapshot(GetTransactionSnapshot());
+        raiseAtOnce();
         pgstat_report_activity(STATE_RUNNING, activity);
     });
 }
 
 bool Transaction::lockExtension()
 {
-    // Most times it is the extension of last time, so that one look, after the lock, is enough.
+    // Most times it is the extension of last time, so that one look, after the lock, is enough. Another one is not
+    // ours: its orders have the numbers of those that are under way.
     static Oid extension = InvalidOid;
+    static bool isOurs = false;
     return guarded([] {
-        for (int tries = 0; tries < 2; tries++) {
-            if (OidIsValid(extension))
-                LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+        while (!isOurs) {
             Oid const present = get_extension_oid("pg_twilio", true);
-            if (present == extension)
-                break;
+            if (!OidIsValid(present))
+                return false;
+            isOurs = present == extension;
+            if (!isOurs)
+                LockDatabaseObject(ExtensionRelationId, present, 0, AccessShareLock);
             extension = present;
         }
-        return OidIsValid(extension);
+        LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+        return get_extension_oid("pg_twilio", true) == extension;
     });
 }
 
@@ -59,6 +73,11 @@ void Transaction::commitDurably()
         if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
             setForTransaction("synchronous_commit", "on");
     });
+}
+
+void Transaction::lockBriefly()
+{
+    guarded([] { setForTransaction("lock_timeout", "100ms"); });
 }
 
 void Transaction::commit()

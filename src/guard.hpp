@@ -195,6 +195,7 @@ public:
     // The commit waits for the disk and for synchronous standbys, however little
     // synchronous_commit asks for. For what must be known before a byte leaves.
     void commitDurably();
+    void lockBriefly(); // waits for locks a tenth of the usual time
     void commit();
     // Handlers for SIGINT and SIGTERM. Both end what the open transaction does or
     // waits for (a lock, a standby, an app's trigger), and nothing else.

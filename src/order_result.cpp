@@ -71,6 +71,7 @@ Result toResult(const Order& order, Outcome outcome, Reply& reply)
     Result result;
     describe(outcome, order, result);
     result.orderId = order.id;
+    result.user = order.user;
     result.status = static_cast<int>(reply.status);
     result.at = GetCurrentTimestamp();
     if (result.is("sent") || (reply.status >= 400 && looksComplete(reply.body)))

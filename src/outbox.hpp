@@ -11,6 +11,7 @@ namespace twilio::outbox {
 
 struct Result {
     std::int64_t orderId = 0;
+    TenantId user;
     const char* outcome = ""; // sent, retry, rejected, unknown, expired, poisoned, account
     int status = 0;
     int errorCode = 0;

@@ -123,6 +123,11 @@ const Refusal* Turns::refusal(const TenantId& user) const
     return refused ? &*refused : nullptr;
 }
 
+void Turns::passOver(const TenantId& user)
+{
+    rotation_.leave(user);
+}
+
 void Turns::forgetIdle()
 {
     std::erase_if(tenants_,

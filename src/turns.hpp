@@ -53,6 +53,7 @@ public:
     // Twilio refuses the account: it is out of the turn until it is listed again.
     void refuse(const TenantId& user, Refusal refusal);
     const Refusal* refusal(const TenantId& user) const;
+    void passOver(const TenantId& user); // the same, but what is ready may start
 
     bool mayDeal() const { return !rotation_.empty() && !allServed_; }
     TimePoint nextDue() const { return nextDue_; } // when list() is to be called again at the latest

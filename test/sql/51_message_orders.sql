@@ -12,7 +12,8 @@ RETURNS TABLE (kind text, method text, request text) LANGUAGE plpgsql AS $$
 DECLARE
     orders bigint[] := ARRAY(SELECT id FROM twilio_private.outbox o WHERE state = 'queued' AND o.kind = only_kind ORDER BY id);
 BEGIN
-    UPDATE twilio_private.outbox SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp() WHERE id = ANY (orders);
+    UPDATE twilio_private.outbox o SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp(), account_sid = s.account_sid
+        FROM twilio_settings s WHERE s.user_id = o.user_id AND o.id = ANY (orders);
     RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL twilio_private.build_requests(o.kind, ARRAY[o]) r ORDER BY n.n;
@@ -97,6 +98,19 @@ UPDATE twilio_settings SET account_sid = 'AC' || repeat('b', 32);
 SELECT * FROM state;
 SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' AND kind <> 'message_reread';
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+DELETE FROM twilio_messages;
+
+-- a look that began before the message was sent again proves nothing about that
+SELECT body FROM twilio_send_sms('+15005550009', 'again');
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up(VARIADIC '{}');
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = clock_timestamp() WHERE kind = 'message_look' RETURNING id AS look \gset
+SELECT twilio_private.apply_callback(ARRAY[user_id], id, jsonb_build_object('MessageSid', 'SM' || repeat('7', 32), 'MessageStatus', 'failed'))
+FROM twilio_messages;
+SELECT r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r;
+SELECT count(*) FROM answer('unknown');
+SELECT twilio_private.record_orders(ARRAY[:look], '{sent}', '{200}', NULL, NULL, NULL, ARRAY['{"messages": []}'], NULL, ARRAY[clock_timestamp()]);
+SELECT body, status, sid, orders FROM state;
 DELETE FROM twilio_messages;
 
 -- a look was wrong: Twilio's own answer takes the SID back

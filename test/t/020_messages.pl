@@ -70,6 +70,22 @@ wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'Listed 
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'Listed %' AND price IS NULL"), '0', '... with their prices');
 cmp_ok($standin->count(method => 'GET', path => 'Messages/', account => account_sid(2)), '<', 50, '... not one by one');
 
+# ---- settings of a database or role that change how SQL is read -----------------------------------
+
+for my $setting ('standard_conforming_strings = off', "DateStyle = 'SQL, DMY'", 'transform_null_equals = on', "plpgsql.extra_errors = 'all'")
+{
+	my $sent = as_user($node, 1, "SELECT id FROM twilio_send_sms('+12025550199', 'With ' || " . quote($setting) . ')', before => "SET $setting");
+	ok($sent->{ok}, "a message is ordered with $setting") or diag($sent->{error});
+}
+$node->safe_psql('template1', 'ALTER DATABASE postgres SET standard_conforming_strings = off');
+my $former = worker_pid($node, 'postgres');
+kill TERM => $former;
+wait_until { my $pid = worker_pid($node, 'postgres'); $pid && $pid ne $former } 10, 'a worker starts in a database with such a setting';
+wait_until { messages_with($node, 'With %', 'queued') == 4 } 10, '... and they are sent';
+wait_until { set_due_now($node, 'message_reread'); messages_with($node, 'With %', 'delivered') == 4 } 20, '... and followed';
+is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE body LIKE 'With %' AND price IS NULL"), '0', '... with their prices');
+$node->safe_psql('template1', 'ALTER DATABASE postgres RESET standard_conforming_strings');
+
 # ---- transactions -------------------------------------------------------------------------------
 
 my $before = posts($standin);
@@ -96,6 +112,8 @@ is(as_user($node, 1, "SELECT twilio_send_sms('+12025550199', 'other', idempotenc
 is(as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+12025550199', 'once', 'key 1')")->{state}, '23505',
 	'... and inserted again 23505');
 ok(as_user($node, 2, "SELECT twilio_send_sms('+12025550199', 'once', idempotency_key => 'key 1')")->{ok}, 'another tenant may use the same key');
+is(as_user($node, 2, "SELECT count(DISTINCT s.id) FROM generate_series(1, 2) i,
+	LATERAL twilio_send_sms('+12025550199', left('empty', i + 10), from_number => '', idempotency_key => 'key 2') s")->{out}, '1', 'an empty sender is none, each time');
 
 # ---- refused by Twilio, retry -------------------------------------------------------------------
 
@@ -125,6 +143,17 @@ is(as_user($node, 1, "SELECT twilio_cancel_message('" . user_id(77) . "')")->{ou
 becomes($id, 'queued', 'at its time it is sent');
 is(message($node, $canceled), 'canceled', '... and the cancelled one is canceled');
 is(posts($standin, body => 'never sent'), 0, '... and was not sent');
+
+$canceled = send_sms($node, 1, body => 'never sent', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
+my $failed = send_sms($node, 1, to_number => '+15005550001', body => 'retried twice');
+becomes($failed, 'failed', 'a message is failed');
+my $repeatable = connect_session($node, user => 1);
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages');
+as_user($node, 1, "SELECT twilio_cancel_message('$canceled'), twilio_retry_message('$failed')");
+is($repeatable->run("SAVEPOINT s; SELECT twilio_cancel_message('$canceled')"), 'f', 'who is late in a repeatable read does not cancel');
+like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, '... nor retry, and sees no 40001');
+$repeatable->quit;
+becomes($failed, 'failed', '... which was done once');
 
 $id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
 is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');
@@ -189,6 +218,21 @@ is(messages_with($node, 'Claimed %', 'pending') + posts($standin) - $before, 10,
 $standin->calm;
 configured($node, 'twilio.enabled', 'on');
 wait_until { sent($node, 'Claimed') == 10 } 10, '... until it is on again';
+
+# Claimed while Twilio could keep them, given back when the server stops, and claimed again too close to their time for that.
+run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');
+$standin->behave('delay', match => { body => 'Planned' }, ms => 3000);
+as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+	SELECT '+12025550199', 'Planned ' || i, '$service', now() + interval '16 minutes' FROM generate_series(1, 3) i");
+wait_until { messages_with($node, 'Planned %', 'submitting') == 3 } 10, 'planned messages are claimed, one of them under way';
+$node->stop;
+$node->append_conf('postgresql.conf', 'twilio.enabled = off');
+$node->start;
+$node->safe_psql('postgres', "UPDATE twilio_messages SET send_at = now() + interval '5 seconds' WHERE body LIKE 'Planned %' AND status = 'submitting'");
+$standin->calm;
+configured($node, 'twilio.enabled', 'on');
+wait_until { messages_with($node, 'Planned %', 'pending') == 2 } 5, 'when the server is there again, the others wait for their time';
+wait_until { sent($node, 'Planned') >= 2 } 15, '... and are sent';
 
 is(duplicates($standin), 0, 'no message was accepted twice') or diag(explain($standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')));
 TwilioTest::finish();

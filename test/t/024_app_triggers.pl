@@ -94,6 +94,28 @@ wait_until { message($node, $again, 'sid') } 10, '... and the third is sent';
 is(posts($standin, body => $_), 1, "$_: sent once") for 'raises when answered';
 $node->safe_psql('postgres', 'ALTER TABLE twilio_messages ENABLE TRIGGER look');
 
+# One that is deferred raises at the end of the transaction, in which there are others.
+$node->safe_psql('postgres', <<'END');
+ALTER TABLE twilio_messages DISABLE TRIGGER look;
+CREATE FUNCTION look_late() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.body = 'raises late when ' || NEW.status OR (NEW.status NOT IN ('pending', 'submitting') AND NEW.body = 'raises late when answered') THEN
+		RAISE EXCEPTION 'an app is surprised';
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER look_late AFTER INSERT OR UPDATE ON twilio_messages DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look_late();
+END
+send_sms($node, 1, body => 'raises late when submitting');
+goes_out('after submitting, late', 'a message whose claim a deferred trigger refuses does not hold up others');
+is(posts($standin, body => 'raises late when submitting'), 0, '... nor is it sent');
+$answered = send_sms($node, 1, body => 'raises late when answered');
+set_aside($answered, 'sending', 'one whose sending cannot be written down stays in doubt');
+goes_out('after answered, late', '... others go on');
+$node->safe_psql('postgres', 'DROP TRIGGER look_late ON twilio_messages; ALTER TABLE twilio_messages ENABLE TRIGGER look');
+wait_until { message($node, $answered, 'sid') } 20, '... and it is looked up when the trigger is gone, by the same worker';
+is(posts($standin, body => 'raises late when answered'), 1, '... having been sent once');
+
 # Claimed and not under way when it is switched off.
 sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }
 run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');

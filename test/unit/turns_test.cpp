@@ -125,6 +125,17 @@ TEST(Turns, passOverWhoeverHasNothingMore)
     EXPECT_FALSE(turns.mayDeal());
 }
 
+TEST(Turns, passOverWhoeverIsHeldUntilItIsListedAgain)
+{
+    Turns turns;
+    turns.list({waiting(1), waiting(2)}, start);
+    turns.passOver(tenant(1));
+    EXPECT_EQ(countOf(turns.deal(10, start), 1), 0);
+    EXPECT_TRUE(turns.mayStart(tenant(1)));
+    turns.list({waiting(1), waiting(2)}, start);
+    EXPECT_GT(countOf(turns.deal(10, start), 1), 0);
+}
+
 TEST(Turns, dropWhoIsNoLongerListed)
 {
     Turns turns;
