@@ -267,6 +267,7 @@ void connect(Oid database)
                                    {"statement_timeout", "0"},
                                    {"default_transaction_isolation", "read committed"},
                                    {"idle_in_transaction_session_timeout", "0"},
+                                   {"transaction_timeout", "0"}, // of PostgreSQL 17
                                    {"row_security", "on"},
                                    {"session_replication_role", "origin"},
                                    {"jit", "off"},
@@ -277,7 +278,8 @@ void connect(Oid database)
                                    {"enable_hashjoin", "off"},
                                    {"enable_mergejoin", "off"},
                                    {"plan_cache_mode", "force_generic_plan"}})
-            SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+            if (GetConfigOption(name, true, false) != nullptr)
+                SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
     });
 }
 
