@@ -26,7 +26,7 @@ void Sender::pump()
 
 void Sender::start()
 {
-    for (auto next = ready_.begin(); next != ready_.end() && inFlight_.size() < mostInFlight_;) {
+    for (auto next = ready_.begin(); next != ready_.end() && mayStart();) {
         auto const here = next++;
         TenantId const user = here->order.user;
         if (const Refusal* why = turns_.refusal(user); why != nullptr) {
@@ -59,8 +59,15 @@ bool Sender::take(Reply& reply)
         turns_.succeeded(order.user);
     else if (const auto* rejected = std::get_if<Rejected>(&outcome); rejected != nullptr && rejected->accountTrouble)
         turns_.refuse(order.user, {rejected->code, rejected->message});
+    answeredBytes_ += reply.body.size();
     answered_.push_back({std::move(order), std::move(reply), std::move(outcome)});
     return true;
+}
+
+std::vector<Sender::Answered> Sender::takeAnswered()
+{
+    answeredBytes_ = 0;
+    return std::exchange(answered_, {});
 }
 
 std::vector<std::int64_t> Sender::readyIds() const

@@ -32,6 +32,9 @@ public:
     Sender(const Sender&) = delete;
     Sender& operator=(const Sender&) = delete;
 
+    // Nothing is started while the bodies of what is answered and not yet taken have so many bytes.
+    static constexpr std::size_t mostAnswered = 4 * 1024 * 1024;
+
     // So many requests of orders may be in flight; 0: no further one is started.
     void allow(std::size_t mostInFlight) { mostInFlight_ = mostInFlight; }
 
@@ -44,7 +47,7 @@ public:
     // Moves everything on that can move, without waiting, and collects replies.
     void pump();
 
-    std::vector<Answered> takeAnswered() { return std::exchange(answered_, {}); }
+    std::vector<Answered> takeAnswered();
     std::vector<Refused> takeRefused() { return std::exchange(refused_, {}); }
     std::vector<std::int64_t> readyIds() const;
     void giveBackReady();             // forgets what was not started
@@ -63,6 +66,7 @@ private:
     };
 
     bool take(Reply& reply);
+    bool mayStart() const { return inFlight_.size() < mostInFlight_ && answeredBytes_ < mostAnswered; }
 
     HttpEngine& engine_;
     Turns turns_;
@@ -70,6 +74,7 @@ private:
     std::list<Ready> ready_;
     std::unordered_map<std::uint64_t, Order> inFlight_; // by the request's id
     std::vector<Answered> answered_;
+    std::size_t answeredBytes_ = 0;
     std::vector<Refused> refused_;
     std::deque<Reply> others_;
 };

@@ -77,6 +77,25 @@ TEST_F(SenderTest, fillsASlotWhenItFallsFree)
     EXPECT_TRUE(sender.idle());
 }
 
+TEST_F(SenderTest, startsNothingMoreWhileManyBytesWaitToBeTaken)
+{
+    constexpr std::size_t size = Sender::mostAnswered / 4;
+    serve([](const Received&) { return respond(200, '"' + std::string(size, 'x') + '"'); });
+    Options roomy = options();
+    roomy.maxResponseSize = 2 * size;
+    HttpEngine engine(roomy);
+    Sender sender(engine);
+    sender.allow(1);
+    readyFor(sender, 10);
+    add(sender, 1, 10);
+    sender.start();
+    for (const TimePoint end = Clock::now() + patience; sender.inFlight() > 0 && Clock::now() < end;)
+        sender.pump();
+    EXPECT_EQ(sender.ready(), 6u);
+    EXPECT_EQ(sender.takeAnswered().size(), 4u);
+    waitFor(sender, engine, 4);
+}
+
 TEST_F(SenderTest, handsOutNoSecretOfAReply)
 {
     serve([](const Received&) { return respond(201, R"({"sid":"SM1","auth_token":"0123456789abcdef"})"); });
