@@ -1,4 +1,4 @@
-// Turns, claims and records. See sql/orders.sql for the states.
+// Turns, claims and what they give. See sql/orders.sql for the states.
 #include "dispatcher.hpp"
 
 #include "destination.hpp"
@@ -14,31 +14,10 @@ using namespace std::chrono_literals;
 using outbox::Result;
 using std::chrono::milliseconds;
 
-constexpr std::size_t recordAtOnce = 100;
-constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds afterSqlError = 500ms;
-constexpr milliseconds afterLock = 2s;
-constexpr std::size_t tableIsLocked = 3; // tenants of whom nothing can be recorded: then it is not their rows
 constexpr int claimAtMost = 500;
 constexpr std::size_t refreshAfter = 10'000; // claimed orders: what they leave in the index, each claim passes over
 constexpr std::size_t worthALoan = 16;       // requests: for fewer, lending the sender costs more than it gains
-
-// An error that time heals, unlike one that comes from the data.
-bool isPassing(const pg::Error& error)
-{
-    int const category = ERRCODE_TO_CATEGORY(error.sqlstate());
-    return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_DEADLOCK_DETECTED) ||
-           category == ERRCODE_TO_CATEGORY(ERRCODE_LOCK_NOT_AVAILABLE) ||
-           category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-           category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
-           category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
-}
-
-// Somebody keeps a row or a table to himself.
-bool isLocked(const pg::Error& error)
-{
-    return error.sqlstate() == ERRCODE_LOCK_NOT_AVAILABLE || error.sqlstate() == ERRCODE_T_R_DEADLOCK_DETECTED;
-}
 
 } // namespace
 
@@ -94,9 +73,9 @@ void Dispatcher::settle(const Order& order, const Outcome& outcome, Reply& reply
     (result.is("sent") ? worker_.counters.sent : worker_.counters.failed)++;
     if (!result.is("sent"))
         shared::noteError(worker_, result.errorMessage.empty() ? reply.error : result.errorMessage);
-    rows_.push_back(toAuditRow(order, reply, result));
+    AuditRow row = toAuditRow(order, reply, result);
+    recorder_.add(std::move(result), std::move(row));
     logRequest(order.method, order.path, reply);
-    keep(std::move(result));
 }
 
 void Dispatcher::settle(const Order& order, const char* outcome, const Refusal& why)
@@ -108,18 +87,7 @@ void Dispatcher::settle(const Order& order, const char* outcome, const Refusal& 
     result.errorCode = why.code;
     result.errorMessage = why.message;
     result.at = GetCurrentTimestamp();
-    keep(std::move(result));
-}
-
-void Dispatcher::keep(Result result)
-{
-    if (isHeld(result.user)) {
-        held_.push_back(std::move(result));
-        return;
-    }
-    if (results_.empty())
-        recordBy_ = Clock::now() + recordWithin;
-    results_.push_back(std::move(result));
+    recorder_.add(std::move(result));
 }
 
 // ---- transactions -----------------------------------------------------------
@@ -133,7 +101,7 @@ std::size_t Dispatcher::room() const
 
 bool Dispatcher::wantsToRecord(TimePoint now) const
 {
-    return !results_.empty() && (results_.size() >= recordAtOnce || now >= recordBy_ || sender_.inFlight() == 0);
+    return recorder_.isDue(now) || (!recorder_.empty() && sender_.inFlight() == 0);
 }
 
 bool Dispatcher::wantsToClaim(TimePoint now) const
@@ -153,9 +121,14 @@ void Dispatcher::refresh(TimePoint now)
     refreshWanted_ = false;
     claimedSinceRefresh_ = 0;
     turns_.list(outbox::waitingTenants(now), now);
-    for (const Result& result : held_)
-        turns_.passOver(result.user);
+    passOverHeld();
     refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
+}
+
+void Dispatcher::passOverHeld()
+{
+    for (const TenantId& tenant : recorder_.heldTenants())
+        turns_.passOver(tenant);
 }
 
 std::vector<Share> Dispatcher::chooseShares(TimePoint now)
@@ -194,8 +167,8 @@ void Dispatcher::work(AuditTrail& audit)
     auto const now = Clock::now();
     if (paused_ || now < troubleUntil_)
         return;
-    if (!held_.empty() && now >= heldUntil_)
-        recordOneByOne(std::exchange(held_, {}));
+    if (recorder_.recordHeld(now))
+        recordedAlone();
     if (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_) {
         try {
             Claim claim = transact(now);
@@ -206,11 +179,10 @@ void Dispatcher::work(AuditTrail& audit)
             shared::noteError(worker_, error.what());
             troubleUntil_ = now + afterSqlError;
             refreshWanted_ = true; // the shares that were dealt are void
-            if ((isPassing(error) && !isLocked(error)) || results_.empty())
+            if (recorder_.empty() || (isPassing(error) && !isLocked(error)))
                 return;
-            for (AuditRow& row : std::exchange(rows_, {}))
-                audit.add(std::move(row));
-            recordOneByOne(std::exchange(results_, {}));
+            recorder_.recordEach(audit);
+            recordedAlone();
         }
     }
 }
@@ -230,9 +202,7 @@ Dispatcher::Claim Dispatcher::transact(TimePoint now)
         auto const loan = lendSender();
         if (!recovered_)
             outbox::recover();
-        if (!results_.empty())
-            outbox::record(results_);
-        AuditTrail::writeWithin(rows_);
+        recorder_.write();
         if (now >= pollAt_)
             outbox::finishExpired();
     }
@@ -252,11 +222,15 @@ Dispatcher::Claim Dispatcher::transact(TimePoint now)
 void Dispatcher::forgetRecorded()
 {
     recovered_ = true;
-    if (std::any_of(results_.begin(), results_.end(),
-                    [](const Result& result) { return result.retryAt != 0 || result.is("account"); }))
-        refreshWanted_ = true; // to find when it is due again
-    results_.clear();
-    rows_.clear();
+    if (recorder_.forget())
+        refreshWanted_ = true; // to find when they are due
+}
+
+// Of some tenants there may be results that wait, of others no more.
+void Dispatcher::recordedAlone()
+{
+    passOverHeld();
+    refreshWanted_ = true;
 }
 
 std::optional<SendingThread::Loan> Dispatcher::lendSender()
@@ -264,59 +238,6 @@ std::optional<SendingThread::Loan> Dispatcher::lendSender()
     if (sender_.ready() + sender_.inFlight() < worthALoan)
         return std::nullopt;
     return std::optional<SendingThread::Loan>(std::in_place, thread_);
-}
-
-// After a failed batch: the result that SQL cannot take must not hold up the others. Where a row is locked, by a tenant
-// who leaves his transaction open perhaps, all of its tenant is held, and no more is claimed of him meanwhile.
-void Dispatcher::recordOneByOne(std::vector<Result> results)
-{
-    std::vector<Result> locked;
-    for (Result& result : results) {
-        auto const isTenants = [&](const Result& other) { return other.user == result.user; };
-        if (locked.size() >= tableIsLocked)
-            results_.push_back(std::move(result));
-        else if (std::any_of(locked.begin(), locked.end(), isTenants))
-            held_.push_back(std::move(result));
-        else if (!recordAlone(result))
-            locked.push_back(std::move(result));
-    }
-    for (Result& result : locked) { // behind the others, for which it shall be tried first then
-        turns_.passOver(result.user);
-        held_.push_back(std::move(result));
-    }
-    heldUntil_ = Clock::now() + afterLock;
-    refreshWanted_ = true;
-}
-
-// False when a lock is in the way.
-bool Dispatcher::recordAlone(Result& result)
-{
-    for (bool whole : {true, false}) {
-        if (!whole)
-            result.body.clear();
-        try {
-            pg::Transaction transaction("pg_twilio: recording one order");
-            transaction.lockBriefly();
-            if (transaction.lockExtension())
-                outbox::record({result});
-            transaction.commit();
-            break;
-        } catch (const pg::Error& error) {
-            pg::logError(error, "recording an order");
-            if (isLocked(error))
-                return false;
-            if (isPassing(error)) {
-                results_.push_back(result);
-                break;
-            }
-        }
-    }
-    return true;
-}
-
-bool Dispatcher::isHeld(const TenantId& user) const
-{
-    return std::any_of(held_.begin(), held_.end(), [&](const Result& result) { return result.user == user; });
 }
 
 // ---- requests ---------------------------------------------------------------
@@ -378,9 +299,7 @@ void Dispatcher::releaseReady()
         if (transaction.lockExtension()) {
             if (!unstarted.empty())
                 outbox::release(unstarted);
-            if (!results_.empty())
-                outbox::record(results_);
-            AuditTrail::writeWithin(rows_);
+            recorder_.write();
         }
         transaction.commit();
     } catch (const pg::Error& error) {
@@ -388,8 +307,7 @@ void Dispatcher::releaseReady()
         return;
     }
     sender_.giveBackReady();
-    results_.clear();
-    rows_.clear();
+    recorder_.forget();
 }
 
 milliseconds Dispatcher::waitMillis() const
@@ -398,10 +316,7 @@ milliseconds Dispatcher::waitMillis() const
         return std::chrono::hours(1);
     auto const now = Clock::now();
     TimePoint due = recovered_ ? pollAt_ : now;
-    if (!results_.empty())
-        due = std::min(due, recordBy_);
-    if (!held_.empty())
-        due = std::min(due, heldUntil_);
+    due = std::min(due, recorder_.dueAt());
     if (maySend()) {
         due = std::min(due, turns_.nextDue());
         if (refreshWanted_)

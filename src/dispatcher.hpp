@@ -5,8 +5,7 @@
 // knows. While work() is in SQL, the sender goes on in its thread; no transaction waits for it.
 #pragma once
 
-#include "audit.hpp"
-#include "outbox.hpp"
+#include "recorder.hpp"
 #include "secrets.hpp"
 #include "sending_thread.hpp"
 #include "shared.hpp"
@@ -25,7 +24,7 @@ public:
     void work(AuditTrail& audit);                 // records and claims what is due
     void releaseReady();                          // at the end: gives back what was not started, records what has come
     std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
-    bool idle() const { return sender_.idle() && results_.empty(); }
+    bool idle() const { return sender_.idle() && recorder_.empty(); }
     void endThread() noexcept { thread_.end(); }
 
 private:
@@ -41,9 +40,8 @@ private:
     bool wantsToClaim(TimePoint now) const;
     Claim transact(TimePoint now);
     void forgetRecorded();
-    void recordOneByOne(std::vector<outbox::Result> results);
-    bool recordAlone(outbox::Result& result);
-    bool isHeld(const TenantId& user) const;
+    void recordedAlone();
+    void passOverHeld();
     void refresh(TimePoint now);
     void poll(TimePoint now);
     std::vector<Share> chooseShares(TimePoint now);
@@ -54,7 +52,6 @@ private:
     const Secret& openCredential(const Order& order);
     void settle(const Order& order, const Outcome& outcome, Reply& reply);
     void settle(const Order& order, const char* outcome, const Refusal& why); // no request was made
-    void keep(outbox::Result result);                                         // until it is recorded
     std::size_t room() const;
 
     Sender& sender_;
@@ -63,17 +60,13 @@ private:
     secrets::Cache& credentials_;
     std::uint64_t& lastId_;
     Turns& turns_ = sender_.turns();
-    std::vector<outbox::Result> results_;
-    std::vector<outbox::Result> held_; // all that has come of tenants one of whose rows is locked
-    std::vector<AuditRow> rows_;       // for the audit log, one per request
+    Recorder recorder_;
     bool paused_ = false;
     bool recovered_ = false; // what a crash has cut off is sorted out
     bool refreshWanted_ = true;
     std::size_t claimedSinceRefresh_ = 0;
     TimePoint refreshNotBefore_{};
     TimePoint pollAt_;
-    TimePoint recordBy_{};
-    TimePoint heldUntil_{};
     TimePoint troubleUntil_{}; // after an error of SQL
 };
 
