@@ -66,6 +66,7 @@ REVOKE ALL ON FUNCTION twilio_private.check_times(timestamptz, timestamptz) FROM
 CREATE FUNCTION twilio_private.message_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan -- without statistics of phone numbers it would plan anew for each row
 AS $$
 DECLARE
     size record;
