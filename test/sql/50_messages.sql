@@ -31,7 +31,7 @@ SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "nobody";
 SET twilio.user_id = :'alice';
 SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, date_trunc('second', expires_at - created_at) AS ttl
 FROM twilio_send_sms('+15005550009', 'hello');
-SELECT kind, state, attempts, reason FROM twilio_queue;
+SELECT kind, state, attempts, reason, order_id FROM twilio_queue;
 RESET ROLE;
 BEGIN;
 SELECT twilio_arm();
