@@ -87,6 +87,15 @@ COMMENT ON COLUMN @extschema@.twilio_messages.updated_at IS 'When the row was la
 COMMENT ON COLUMN @extschema@.twilio_messages.former_sids IS
     'SIDs of earlier attempts that failed, after twilio_retry_message. Read-only.';
 
+-- No statistics of what people write: see settings.sql.
+ALTER TABLE @extschema@.twilio_messages
+    ALTER from_number SET STATISTICS 0,
+    ALTER to_number SET STATISTICS 0,
+    ALTER body SET STATISTICS 0,
+    ALTER media_urls SET STATISTICS 0,
+    ALTER error_message SET STATISTICS 0,
+    ALTER idempotency_key SET STATISTICS 0;
+
 ALTER TABLE @extschema@.twilio_messages ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON @extschema@.twilio_messages TO twilio_user
     USING (user_id = (SELECT @extschema@.twilio_current_user_id()))

@@ -36,6 +36,13 @@ COMMENT ON COLUMN @extschema@.twilio_numbers.is_default IS 'Whether messages wit
 COMMENT ON COLUMN @extschema@.twilio_numbers.date_created IS 'Since when the account has the number.';
 COMMENT ON COLUMN @extschema@.twilio_numbers.refreshed_at IS 'When Twilio last listed it.';
 
+-- No statistics of what people write: see settings.sql.
+ALTER TABLE @extschema@.twilio_numbers
+    ALTER phone_number SET STATISTICS 0,
+    ALTER friendly_name SET STATISTICS 0,
+    ALTER sms_url SET STATISTICS 0,
+    ALTER voice_url SET STATISTICS 0;
+
 ALTER TABLE @extschema@.twilio_numbers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON @extschema@.twilio_numbers TO twilio_user
     USING (user_id = (SELECT @extschema@.twilio_current_user_id()))

@@ -20,6 +20,10 @@ COMMENT ON COLUMN @extschema@.twilio_opt_outs.opted_out_at IS 'Since when.';
 COMMENT ON COLUMN @extschema@.twilio_opt_outs.opted_in_at IS
     'When the recipient opted in again (START); null while opted out.';
 
+-- No statistics of what people write: see settings.sql.
+ALTER TABLE @extschema@.twilio_opt_outs
+    ALTER phone_number SET STATISTICS 0;
+
 ALTER TABLE @extschema@.twilio_opt_outs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON @extschema@.twilio_opt_outs TO twilio_user
     USING (user_id = (SELECT @extschema@.twilio_current_user_id()))

@@ -18,7 +18,7 @@ DECLARE
     default_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
 BEGIN
     RETURN QUERY
-        SELECT o.user_id, o.id, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
+        SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
                o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
                CASE
                    WHEN o.state = 'sending' AND o.due_at = 'infinity' THEN
@@ -56,7 +56,8 @@ COMMENT ON VIEW @extschema@.twilio_queue IS
     'What is to be done at Twilio and is not done yet, and why it waits. A user sees the own part, twilio_admin all.
 A message has one row, also while it is being looked up. The re-reading of final statuses and prices is not shown.';
 COMMENT ON COLUMN @extschema@.twilio_queue.user_id IS 'The user (tenant).';
-COMMENT ON COLUMN @extschema@.twilio_queue.order_id IS 'Number of the order.';
+COMMENT ON COLUMN @extschema@.twilio_queue.order_id IS
+    'Number of the order, for administrators: its gaps would tell others how much everybody sends.';
 COMMENT ON COLUMN @extschema@.twilio_queue.kind IS
     'message (to be sent), message_cancel, message_look (what became of it?), number_webhooks.';
 COMMENT ON COLUMN @extschema@.twilio_queue.message_id IS 'The message that it is about, if it is about one.';

@@ -10,6 +10,8 @@
 #include <charconv>
 #include <cstdint>
 
+#include "utf8.hpp"
+
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
 #endif
@@ -124,39 +126,6 @@ void appendPoint(std::string& text, std::uint32_t point)
         text += {static_cast<char>(0xE0 | point >> 12), low(6), low(0)};
     else
         text += {static_cast<char>(0xF0 | point >> 18), low(12), low(6), low(0)};
-}
-
-// The length of the UTF-8 character that begins at `at`; 0 if none does.
-std::size_t characterLength(std::string_view text, std::size_t at)
-{
-    const auto byte = [&](std::size_t n) { return static_cast<unsigned char>(text[at + n]); };
-    const unsigned char first = byte(0);
-    if (first < 0x80)
-        return first == 0 ? 0 : 1;
-    const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-    if (first < 0xC2 || first > 0xF4 || at + length > text.size())
-        return 0;
-    for (std::size_t n = 1; n < length; n++)
-        if ((byte(n) & 0xC0) != 0x80)
-            return 0;
-    const bool overlong = (first == 0xE0 && byte(1) < 0xA0) || (first == 0xF0 && byte(1) < 0x90);
-    const bool beyond = (first == 0xED && byte(1) >= 0xA0) || (first == 0xF4 && byte(1) >= 0x90);
-    return overlong || beyond ? 0 : length;
-}
-
-std::string storable(const std::string& text)
-{
-    std::string clean;
-    clean.reserve(text.size());
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t length = characterLength(text, at);
-        if (length == 0)
-            appendPoint(clean, replacement);
-        else
-            clean.append(text, at, length);
-        at += std::max<std::size_t>(length, 1);
-    }
-    return clean;
 }
 
 std::string decodeString(std::string_view inside)

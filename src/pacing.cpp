@@ -21,6 +21,8 @@ constexpr double loweringFactor = 0.5;
 // Buckets are filled in fractions; this much short of a whole token is a whole token.
 constexpr double tolerance = 1e-9;
 
+constexpr Seconds longestWait = std::chrono::hours(365 * 24); // a clock does not count much further
+
 } // namespace
 
 std::size_t TenantHash::operator()(const TenantId& id) const noexcept
@@ -65,7 +67,7 @@ TimePoint TokenBucket::readyAt(TimePoint now) const
     const double missing = 1 - tokensAt(now);
     if (missing <= tolerance)
         return now;
-    return std::max(now, at_) + std::chrono::ceil<Clock::duration>(Seconds(missing / rate_));
+    return std::max(now, at_) + std::chrono::ceil<Clock::duration>(std::min(Seconds(missing / rate_), longestWait));
 }
 
 bool TokenBucket::isFull(TimePoint now) const

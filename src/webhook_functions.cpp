@@ -8,30 +8,13 @@
 #include "json_scan.hpp"
 #include "secrets.hpp"
 #include "signature.hpp"
+#include "utf8.hpp"
 
 namespace twilio {
 
 namespace {
 
 // ---- reading ---------------------------------------------------------------------------------------------------
-
-// As text of the database: what is no valid UTF-8, and NUL, becomes U+FFFD.
-std::string asUtf8(std::string_view bytes)
-{
-    constexpr std::string_view replacement = "\xef\xbf\xbd";
-    std::string text;
-    text.reserve(bytes.size());
-    while (!bytes.empty()) {
-        int const valid = pg_encoding_verifymbstr(PG_UTF8, bytes.data(), static_cast<int>(bytes.size()));
-        text.append(bytes.substr(0, static_cast<std::size_t>(valid)));
-        bytes.remove_prefix(static_cast<std::size_t>(valid));
-        if (bytes.empty())
-            break;
-        text.append(replacement);
-        bytes.remove_prefix(1);
-    }
-    return text;
-}
 
 bool isForm(std::string_view contentType)
 {
@@ -54,7 +37,7 @@ Datum toJsonb(const Parameters& parameters)
     Parameters sorted;
     sorted.reserve(parameters.size());
     for (const auto& [name, value] : parameters)
-        sorted.emplace_back(asUtf8(name), asUtf8(value));
+        sorted.emplace_back(storable(name), storable(value));
     std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     const auto* const end = sorted.data() + sorted.size();
 
@@ -99,7 +82,7 @@ Datum parseJson(std::string_view bytes)
 std::optional<std::string> textOf(const Parameters& parameters, std::string_view name)
 {
     const std::string* value = findParameter(parameters, name);
-    return value == nullptr ? std::nullopt : std::optional(asUtf8(*value));
+    return value == nullptr ? std::nullopt : std::optional(storable(*value));
 }
 
 // The body's parameters, if it is a form.

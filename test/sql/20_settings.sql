@@ -83,6 +83,7 @@ SELECT user_id, account_sid, auth_token FROM twilio_settings;
 SELECT attempt('UPDATE twilio_settings SET rate_limit_per_second = 5, max_in_flight = 2');
 SELECT attempt('UPDATE twilio_settings SET rate_limit_per_second = -1');
 SELECT attempt($$UPDATE twilio_settings SET rate_limit_per_second = 'NaN'$$);
+SELECT attempt('UPDATE twilio_settings SET rate_limit_per_second = 1e-400') AS "no number that the worker cannot read, for all would wait";
 SELECT attempt('UPDATE twilio_settings SET max_in_flight = 0');
 SELECT attempt('UPDATE twilio_settings SET is_active = false');
 SELECT attempt($$UPDATE twilio_settings SET auth_token = repeat('x', 32)$$);

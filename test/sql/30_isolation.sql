@@ -32,7 +32,23 @@ SET twilio.user_id = '00000000-0000-0000-0000-00000000000a';
 EXECUTE mine;
 SET twilio.user_id = '';
 EXECUTE mine;
+-- nor by what the planner expects to find
+RESET ROLE;
+INSERT INTO twilio_messages (user_id, direction, from_number, to_number, body, status)
+SELECT '00000000-0000-0000-0000-00000000000a', 'inbound', '+15005550077', '+15005550001', 'the merger is on Friday', 'received'
+FROM generate_series(1, 1000);
+ANALYZE twilio_messages;
+CREATE FUNCTION pg_temp.expected(condition text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM twilio_messages WHERE ' || condition INTO plan; RETURN plan #>> '{0,Plan,Plan Rows}'; END $$;
+SET ROLE regress_twilio_app;
 SET twilio.user_id = '00000000-0000-0000-0000-00000000000b';
+SELECT pg_temp.expected($$body = 'the merger is on Friday'$$) = pg_temp.expected($$body = 'the merger is on Monday'$$) AS "same whether somebody wrote it or not",
+       pg_temp.expected($$starts_with(body, 'the m')$$) = pg_temp.expected($$starts_with(body, 'the x')$$) AS "nor its beginning",
+       pg_temp.expected($$from_number = '+15005550077'$$) = pg_temp.expected($$from_number = '+15005550078'$$) AS "nor who";
+RESET ROLE;
+DELETE FROM twilio_messages;
+SET ROLE regress_twilio_app;
 
 -- the numbers: only the default may be chosen, one per user
 SELECT attempt($$UPDATE twilio_numbers SET phone_number = '+1'$$);

@@ -59,6 +59,14 @@ WHERE a.attname <> 'user_id' AND c.relname <> 'twilio_role_map' AND c.relnamespa
 SELECT c.oid::regclass FROM our_tenant_tables c
 WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p');
 
+\echo what people wrote, of which there are statistics: an EXPLAIN tells them to other tenants
+SELECT c.oid::regclass, a.attname FROM our_tenant_tables c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN ('text'::regtype, 'text[]'::regtype)
+WHERE has_table_privilege('twilio_user', c.oid, 'SELECT') AND a.attstattarget IS DISTINCT FROM 0
+  AND a.attname !~ '_sids?$|^sid$' -- drawn by lot
+  AND a.attname NOT IN ('account_status', 'account_type', 'action', 'actor', 'api_key_secret', 'auth_token', 'direction', 'encoding',
+                        'object', 'outcome', 'price_unit', 'reason', 'source', 'status', 'twilio_request_id');
+
 \echo views that row-level security does not protect
 SELECT c.oid::regclass FROM our_relations c WHERE c.relkind = 'v'
   AND NOT coalesce(c.reloptions, '{}') && '{security_barrier=true,security_invoker=true,security_barrier=on,security_invoker=on}';

@@ -31,7 +31,7 @@ SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'hi')$$) AS "nobody";
 SET twilio.user_id = :'alice';
 SELECT direction, from_number, to_number, body, status, sid, encoding, num_segments, num_media, date_trunc('second', expires_at - created_at) AS ttl
 FROM twilio_send_sms('+15005550009', 'hello');
-SELECT kind, state, attempts, reason FROM twilio_queue;
+SELECT kind, state, attempts, reason, order_id FROM twilio_queue;
 RESET ROLE;
 BEGIN;
 SELECT twilio_arm();
@@ -46,6 +46,11 @@ SELECT status, source FROM twilio_message_events;
 INSERT INTO twilio_messages (to_number, body, id, direction, status, sid, price, created_at, num_segments, error_code)
 VALUES ('+15005550009', 'hello', :'alice', 'inbound', 'delivered', 'SM' || repeat('0', 32), -1, '2000-01-01', 99, 1)
 RETURNING id = user_id AS "own id", direction, status, sid, price, created_at >= now() AS "created now", num_segments, error_code;
+-- ... nor is it taken as the row of a dump, for nobody without the right to restore one says so
+INSERT INTO twilio_messages (direction, to_number, body, status, sid)
+SELECT v.direction, '+15005550009', 'hello', 'delivered', 'SM' || v.direction
+FROM (VALUES ('inbound'), ('outbound')) v (direction) WHERE set_config('row_security', 'off', true) = 'off'
+RETURNING direction, from_number, status, sid;
 INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || i, 'bulk ' || i FROM generate_series(1000, 1999) i;
 SELECT count(*), count(DISTINCT message_id) FROM twilio_queue WHERE kind = 'message';
 

@@ -148,6 +148,10 @@ SELECT set_config('request.headers', json_build_object('x-twilio-url', :'url', '
     'x-original-content-type', 'application/x-www-form-urlencoded', 'x-original-method', 'POST')::text, true) IS NOT NULL AS set;
 SELECT twilio_webhook(:'form'), current_setting('response.status', true);
 SELECT twilio_webhook(convert_to(:'form' || 'x', 'UTF8')), current_setting('response.status', true);
+-- a stranger cannot keep the server busy with what is no text
+SELECT clock_timestamp() AS asked_at \gset
+SELECT twilio_webhook(decode(repeat('ff', 262144), 'hex'));
+SELECT clock_timestamp() - :'asked_at' < interval '3 seconds' AS soon;
 COMMIT;
 SELECT twilio_webhook('');
 RESET ROLE;

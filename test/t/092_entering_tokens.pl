@@ -7,10 +7,20 @@ use TwilioTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_cluster('main', conf => "log_statement = all\nlog_min_duration_statement = 0\n");
+my $node = new_cluster('main', conf => <<'END');
+shared_preload_libraries = 'auto_explain, pg_twilio'
+log_statement = all
+log_min_duration_statement = 0
+auto_explain.log_min_duration = 0
+auto_explain.log_analyze = on
+auto_explain.log_nested_statements = on
+END
 $node->safe_psql('postgres', <<'END');
 CREATE ROLE app LOGIN IN ROLE twilio_user;
 ALTER ROLE app SET log_parameter_max_length = 0;
+CREATE ROLE explained LOGIN IN ROLE twilio_user;
+ALTER ROLE explained SET log_parameter_max_length = 0;
+ALTER ROLE explained SET auto_explain.log_verbose = on;
 CREATE ROLE careless LOGIN IN ROLE twilio_user;
 END
 my $dir = PostgreSQL::Test::Utils::tempdir('token');
@@ -58,6 +68,8 @@ bind_token('app', 'c' . substr(token(2), 1));
 ok(!is_logged('c' . substr(token(2), 1)), '... and is in no log, with log_parameter_max_length = 0');
 bind_token('careless', 'd' . substr(token(3), 1));
 ok(is_logged('d' . substr(token(3), 1)), '... and is logged without that, as the document says');
+bind_token('explained', 'f' . substr(token(5), 1));
+ok(is_logged('f' . substr(token(5), 1)), '... and is logged with auto_explain.log_verbose, as the document says');
 
 # ---- as a literal ---------------------------------------------------------------------------------
 

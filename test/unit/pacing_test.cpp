@@ -49,6 +49,16 @@ TEST(TokenBucket, saysWhenItIsReady)
     EXPECT_TRUE(bucket.take(bucket.readyAt(start + 100ms)));
 }
 
+TEST(TokenBucket, isNotReadyForLongWhereItsRateIsTiny)
+{
+    for (const double rate : {1e-6, 1e-10, 1e-300, 5e-324}) {
+        TokenBucket bucket(rate, 1, start);
+        ASSERT_TRUE(bucket.take(start));
+        EXPECT_GE(bucket.readyAt(start), start + 24h) << rate;
+        EXPECT_LE(bucket.readyAt(start), start + 24h * 366) << rate;
+    }
+}
+
 TEST(TokenBucket, isAlwaysReadyWhenItSaysSo)
 {
     for (const double rate : {0.1, 0.3, 1.0, 3.0, 7.0, 33.3, 1000.0}) {
