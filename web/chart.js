@@ -121,6 +121,12 @@ function table(days) {
   ];
 }
 
+// Nothing is known, as of a user who has just signed in.
+export function clear() {
+  $('chart').replaceChildren();
+  $('chart-table').replaceChildren();
+}
+
 // rows: {day, direction, status, messages}; a day without messages has one row with 0.
 export function draw(rows) {
   const days = perDay(rows);

@@ -1,8 +1,8 @@
 // The user's messages, newest first, and the chart of them. Both are asked for again every few seconds while the page
 // can be seen; rows that did not change are left alone.
 
-import { get, post, Refusal } from './api.js';
-import { draw } from './chart.js';
+import { get, getRows, post, Refusal } from './api.js';
+import { clear, draw } from './chart.js';
 import { $, announce, busy, make, when } from './page.js';
 
 const COLUMNS =
@@ -187,6 +187,7 @@ export function forget() {
   wanted = PAGE;
   drawn = '';
   followed.clear();
+  clear();
   show([]);
 }
 

@@ -96,6 +96,15 @@ async function send() {
   }
 }
 
+// Forgets what was typed by another user.
+export function forget() {
+  form.reset();
+  clearErrors(form);
+  notice('send-notice', 'good', '');
+  key = newKey();
+  count();
+}
+
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   busy($('send-button'), 'Sending …', send);
