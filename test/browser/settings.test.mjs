@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { mint, pause, startStack } from '../rest/stack.mjs';
+import { mint, pause, startStack, until } from '../rest/stack.mjs';
 import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
 
 const stack = await startStack();
@@ -112,6 +112,34 @@ test('what is typed while the settings are still being loaded is kept', async (t
   await page.getByLabel('Account SID').fill(tenant.sid);
   await shows(page, '#status', 'Not configured');
   assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
+});
+
+test('what is typed while the settings are being saved is kept, and saved next time', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await page.route(
+    '**/api/twilio-settings/',
+    async (route) => {
+      await pause(700);
+      await route.continue();
+    },
+    { times: 1 },
+  );
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await page.getByRole('switch', { name: 'SMS' }).uncheck();
+  await page.getByLabel('Account SID').fill('AC meanwhile');
+  await saved(page);
+  assert.equal(await page.getByLabel('Account SID').inputValue(), 'AC meanwhile');
+  assert.equal(await page.getByRole('switch', { name: 'SMS' }).isChecked(), false);
+  assert.deepEqual(
+    await stored(tenant).then(({ sms_enabled, voice_enabled }) => [sms_enabled, voice_enabled]),
+    [true, false],
+  );
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await until('it is saved', async () => !(await stored(tenant)).sms_enabled);
 });
 
 test('what the server refuses stands at its field, in its words, and the field has the focus', async (t) => {
