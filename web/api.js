@@ -2,6 +2,8 @@
 
 import { signOut, token, userOfToken } from './session.js';
 
+const PART = 1000; // db-max-rows of deploy/postgrest.conf
+
 export class Refusal extends Error {
   constructor(status, answer) {
     super(answer?.message ?? `The server answered with status ${status}.`);
@@ -59,4 +61,14 @@ export async function request(method, path, body) {
 export const get = (path) => request('GET', path);
 export const post = (path, body) => request('POST', path, body);
 export const put = (path, body) => request('PUT', path, body);
+// All rows of a list, or the first `limit`: the server gives them in parts.
+export async function getRows(path, limit = Infinity) {
+  const rows = [];
+  for (;;) {
+    const asked = Math.min(limit - rows.length, PART);
+    const part = await get(`${path}&limit=${asked}&offset=${rows.length}`);
+    rows.push(...part);
+    if (part.length < asked || rows.length >= limit) return rows;
+  }
+}
 export const remove = (path) => request('DELETE', path);

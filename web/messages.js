@@ -145,7 +145,7 @@ function show(list) {
 }
 
 async function look() {
-  const list = await get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`);
+  const list = await getRows(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc`, wanted);
   show(list);
   onTheWay = list.some(
     ({ status, created_at }) =>

@@ -193,6 +193,22 @@ test('older messages come when asked for', async (t) => {
   await page.locator('#more').waitFor({ state: 'hidden' });
 });
 
+test('more than 1000 messages, which PostgREST gives in parts: the oldest is reached', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(1010).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 1009').waitFor();
+  for (let pages = 0; pages < 60 && (await page.locator('#more').isVisible()); pages += 1) {
+    const before = await page.locator('#messages-list > li').count();
+    await page.getByRole('button', { name: 'Show older messages' }).click();
+    await page.waitForFunction(
+      (n) => document.querySelectorAll('#messages-list > li').length > n || document.querySelector('#more').hidden,
+      before,
+    );
+  }
+  assert.equal(await page.locator('#messages-list > li').count(), 1010);
+});
+
 test('another user sees none of it', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'For your eyes only');

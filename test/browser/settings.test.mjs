@@ -302,6 +302,15 @@ test('a long list of numbers scrolls, also by keyboard', async (t) => {
   await page.waitForFunction(() => document.querySelector('#numbers-region').scrollTop > 1000);
 });
 
+test('more than 1000 numbers, which PostgREST gives in parts: all are listed, also when the page is opened again', async (t) => {
+  const numbers = [...Array(1003).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
+  const tenant = await stack.configuredTenant({ account: { numbers } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+  await page.reload();
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+});
+
 test('a token that names no user, or is none of ours, is told so', async (t) => {
   const page = await openPage(t, browser, stack, stack.token(undefined));
   await shows(page, '#account-notice', 'Nothing says on whose behalf this is: twilio_current_user_id() is null.');
