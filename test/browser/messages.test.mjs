@@ -74,6 +74,22 @@ test('the counter knows segments and alphabets', async (t) => {
   await counts('👍', '2 characters · 1 segment · UCS-2 · because of “👍”');
 });
 
+test('the usual sender is the one that the server takes: a Messaging Service, the default number, the phone number', async (t) => {
+  const { tenant, page } = await openVerified(t, { settings: { phone_number: '+15005550006' } });
+  const usual = () => page.locator('#from_number option').first().innerText();
+  assert.equal(await usual(), 'Usual number (+15005550006)');
+  const change = (method, path, body) => stack.request(method, path, { token: tenant.token, body });
+  const number = '/api/twilio_numbers?phone_number=eq.%2B15005550010';
+  assert.equal((await change('PATCH', number, { is_default: true })).status, 204);
+  await page.reload();
+  await shows(page, '#numbers-list', 'Dr Ellis');
+  assert.equal(await usual(), 'Usual number (+15005550010)');
+  await change('PUT', '/api/twilio-settings/', { messaging_service_sid: `MG${'5'.repeat(32)}` });
+  await page.reload();
+  await shows(page, '#numbers-list', 'Dr Ellis');
+  assert.equal(await usual(), 'Messaging Service');
+});
+
 test('a double click sends once', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Only once');
