@@ -90,6 +90,28 @@ test('the usual sender is the one that the server takes: a Messaging Service, th
   assert.equal(await usual(), 'Messaging Service');
 });
 
+test('a text that runs from right to left does, in what is written and in what is shown', async (t) => {
+  const { page } = await openVerified(t);
+  await write(page, '+15558675310', 'Hello\nשלום, מחר ב-10!');
+  assert.equal(await page.locator('#body').evaluate((one) => getComputedStyle(one).unicodeBidi), 'plaintext');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'שלום').waitFor();
+  // How far the ends of a part of the text are from the sides of its paragraph.
+  const margins = (from, to) =>
+    page.locator('#messages-list .message-body').evaluate(
+      (paragraph, [start, end]) => {
+        const range = document.createRange();
+        range.setStart(paragraph.firstChild, start);
+        range.setEnd(paragraph.firstChild, end);
+        const [box, part] = [paragraph.getBoundingClientRect(), range.getBoundingClientRect()];
+        return [part.left - box.left, box.right - part.right].map((distance) => distance < 2);
+      },
+      [from, to],
+    );
+  assert.deepEqual(await margins(0, 5), [true, false], 'from the left');
+  assert.deepEqual(await margins(6, 10), [false, true], 'from the right');
+});
+
 test('a double click sends once', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Only once');
