@@ -6,7 +6,7 @@ const GROUPS = [
   ['delivered', 'Delivered', ['delivered', 'read']],
   ['received', 'Received', ['received', 'receiving']],
   ['waiting', 'On the way', []],
-  ['failed', 'Failed', ['failed', 'undelivered', 'unresolved', 'canceled']],
+  ['failed', 'Failed or canceled', ['failed', 'undelivered', 'unresolved', 'canceled']],
 ];
 const WIDTH = 560;
 const HEIGHT = 190;

@@ -186,6 +186,9 @@ test('a waiting message can be canceled', async (t) => {
   await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
   await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
   assert.equal(await count(tenant), 0);
+  await page.getByText('Show as a table').click();
+  await shows(page, '#chart-table tr:last-child', /0001$/);
+  assert.equal(await page.locator('#chart-table thead th').last().innerText(), 'Failed or canceled');
 });
 
 test('a message that arrives is shown as text, whatever is in it', async (t) => {
