@@ -278,7 +278,6 @@ $('delete').addEventListener('click', askAndDelete);
 $('reveal').addEventListener('click', () => {
   const hidden = $('auth_token').type === 'password';
   $('auth_token').type = hidden ? 'text' : 'password';
-  $('reveal').setAttribute('aria-pressed', String(hidden));
   $('reveal').textContent = hidden ? 'Hide' : 'Show';
 });
 $('phone_choice').addEventListener('change', () => {

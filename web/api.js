@@ -13,10 +13,10 @@ export class Refusal extends Error {
     this.hint = answer?.hint ?? '';
   }
 
-  // One or two sentences for people. Hints that speak SQL are for developers.
+  // One or two sentences for people. Hints that speak SQL or HTTP are for developers.
   get sentence() {
     const parts = [this.details || this.message];
-    if (this.hint && !/\b(SELECT|INSERT|UPDATE|SET LOCAL)\b|[a-z]_[a-z]/.test(this.hint)) parts.push(this.hint);
+    if (this.hint && !/\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/.test(this.hint)) parts.push(this.hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
   }
 }
