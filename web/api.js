@@ -3,6 +3,8 @@
 import { signOut, token, userOfToken } from './session.js';
 
 const PART = 1000; // db-max-rows of deploy/postgrest.conf
+// Names of columns, SQL and HTTP are for developers.
+const TECHNICAL = /\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/;
 
 export class Refusal extends Error {
   constructor(status, answer) {
@@ -13,10 +15,11 @@ export class Refusal extends Error {
     this.hint = answer?.hint ?? '';
   }
 
-  // One or two sentences for people. Hints that speak SQL or HTTP are for developers.
+  // One or two sentences for people. What a field must be is in the details, whatever they call the field.
   get sentence() {
-    const parts = [this.details || this.message];
-    if (this.hint && !/\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/.test(this.hint)) parts.push(this.hint);
+    const plain = this.details && (this.status === 400 || !TECHNICAL.test(this.details));
+    const parts = [plain ? this.details : this.message.replace(/^./, (first) => first.toUpperCase())];
+    if (this.hint && !TECHNICAL.test(this.hint)) parts.push(this.hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
   }
 }

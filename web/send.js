@@ -33,7 +33,7 @@ function usualSender() {
   const { messaging_service_sid: service, phone_number: own } = account.settings() ?? {};
   const number = numbers.list().find((one) => one.is_default)?.phone_number ?? own;
   if (service) return 'Messaging Service';
-  return number ? `Usual number (${number})` : 'Usual number';
+  return number ? `Usual number (${number})` : 'None chosen yet';
 }
 
 function offerSenders() {
@@ -64,7 +64,7 @@ function openOrClose(settings) {
 
 // The field that a refusal is about: the server names it in its message.
 function fieldOf(refusal) {
-  if (refusal.status !== 400) return null;
+  if (![400, 409].includes(refusal.status)) return null;
   return (
     [
       [/recipient/, 'to_number'],

@@ -154,6 +154,19 @@ test('what cannot be sent is told at its field', async (t) => {
   await assertAccessible(page, 'an error at the message');
 });
 
+test('where no sender is set, one is asked for at its field', async (t) => {
+  const { page } = await openVerified(t, { settings: { phone_number: null } });
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.locator('#from_number option').first().innerText(), 'None chosen yet');
+  await write(page, '+15558675310', 'From whom?');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#from_number-error', 'The message has no sender.');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'from_number');
+  await page.getByLabel('From').selectOption('+15005550010');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'From whom?').waitFor();
+});
+
 test('what Twilio refuses is told with its reason, and can be sent again', async (t) => {
   const { tenant, page } = await openVerified(t);
   await stack.twilio('POST', 'fates', {

@@ -313,7 +313,7 @@ test('more than 1000 numbers, which PostgREST gives in parts: all are listed, al
 
 test('a token that names no user, or is none of ours, is told so', async (t) => {
   const page = await openPage(t, browser, stack, stack.token(undefined));
-  await shows(page, '#account-notice', 'Nothing says on whose behalf this is: twilio_current_user_id() is null.');
+  await shows(page, '#account-notice', 'No Twilio user is known.');
   await shows(page, '#status', 'Not available');
   const forged = await openPage(t, browser, stack, mint('x'.repeat(40), { sub: 'x', role: 'twilio_user' }));
   await shows(forged, '#sign-in-reason', 'The server does not accept this token.');
