@@ -3,7 +3,7 @@
 
 import { get, getRows, post, Refusal } from './api.js';
 import { clear, draw } from './chart.js';
-import { $, announce, busy, make, when } from './page.js';
+import { $, announce, busy, make, notice, when } from './page.js';
 
 const COLUMNS =
   'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
@@ -46,13 +46,14 @@ const nameOf = (status) => STATUSES[status]?.[0] ?? status;
 
 function act(button, label, path, id) {
   busy(button, label, async () => {
+    notice('messages-notice', 'error', '');
     try {
-      await post(path, { id });
+      const done = await post(path, { id });
       await look();
+      if (done === false) notice('messages-notice', 'error', 'It is too late to cancel this message.', { focus: true });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      announce(error.sentence);
-      $('messages-state').textContent = error.sentence;
+      if (error.status !== 401) notice('messages-notice', 'error', error.sentence, { focus: true });
     }
   });
 }
@@ -188,6 +189,7 @@ export function forget() {
   drawn = '';
   followed.clear();
   clear();
+  notice('messages-notice', 'error', '');
   show([]);
 }
 

@@ -204,6 +204,32 @@ test('a waiting message can be canceled', async (t) => {
   assert.equal(await page.locator('#chart-table thead th').last().innerText(), 'Failed or canceled');
 });
 
+test('why a message can be neither canceled nor sent again is told, and stays until the next action', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const post = (path, body) => stack.request('POST', `/api/${path}`, { token: tenant.token, body });
+  const send_at = new Date(Date.now() + 7 * 86_400_000).toISOString();
+  await post('twilio_messages', { to_number: '+15558675310', body: 'Next week', send_at });
+  await page.route('**/rpc/twilio_cancel_message', (route) => route.fulfill({ json: false }), { times: 1 });
+  await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
+  await shows(page, '#messages-notice', 'It is too late to cancel this message.');
+
+  await post('twilio_messages', { to_number: '+15005550001', body: 'No such number' });
+  const failed = item(page, 'No such number').filter({ hasText: 'Failed' });
+  await failed.waitFor();
+  await post('rpc/twilio_update_settings', { sms_enabled: false });
+  const looks = [];
+  page.on('response', (answer) => answer.url().includes('/api/twilio_messages?') && looks.push(answer));
+  await failed.getByRole('button', { name: 'Send again' }).click();
+  await shows(page, '#messages-notice', 'SMS is switched off');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'messages-notice');
+  const before = looks.length;
+  await until('the list was asked for again', () => looks.length > before + 1);
+  await shows(page, '#messages-notice', 'SMS is switched off');
+  await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
+  await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
+  assert.equal(await page.locator('#messages-notice').isVisible(), false);
+});
+
 test('a message that arrives is shown as text, whatever is in it', async (t) => {
   const { tenant, page } = await openVerified(t);
   const evil = '<img src=x onerror="window.pwned=1"> & <b>bold</b>\n"quoted"';
