@@ -328,6 +328,20 @@ test('the page may load and run nothing but its own files', async () => {
   assert.doesNotMatch(answer.text, /<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=/);
 });
 
+test("where the system's colours are forced, a switch still shows whether it is on", async (t) => {
+  const page = await openPage(t, browser, stack, (await stack.newTenant()).token, { forcedColors: 'active' });
+  await shows(page, '#status', 'Not configured');
+  const pictures = [];
+  for (const on of [true, false]) {
+    await page.getByRole('switch', { name: 'SMS' }).setChecked(on);
+    await page.mouse.move(0, 0);
+    await page.evaluate(() => document.activeElement.blur());
+    pictures.push((await page.locator('#sms_enabled').screenshot()).toString('base64'));
+  }
+  assert.notEqual(pictures[0], pictures[1]);
+  await assertAccessible(page, 'forced colours');
+});
+
 test('a phone 360 pixels wide, dark: nothing overflows, nothing is hard to read', async (t) => {
   const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS } });
   const page = await openPage(t, browser, stack, tenant.token, {
