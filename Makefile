@@ -120,7 +120,7 @@ soak:
 demo:
 	@test/demo
 
-##   serve          the settings page and the REST API on a private server, until Ctrl-C (PORT=8080)
+##   serve          the settings page and the REST API on a private server, until Ctrl-C (PORT=8080 TWILIO=real)
 .PHONY: serve
 serve:
 	@test/serve

@@ -171,17 +171,20 @@ function refuse(error) {
 // ---- what the buttons do --------------------------------------------------------------------------
 
 function changed(settings, text) {
-  show(settings, { keep: false });
+  show(settings, { keep: settings !== null });
   channel.postMessage('changed');
   if (text) notice('account-notice', 'good', text);
 }
 
-// Saves what differs. Another window may have created or deleted the settings meanwhile: then the other verb is right.
+// Saves what differs; what is typed until the answer comes is yet to be saved. Another window may have created or deleted the settings meanwhile: then the other verb is right.
 async function store() {
   const differing = changes();
   if (stored && Object.keys(differing).length === 0) return stored;
+  const sent = entered();
   try {
-    return stored ? await put(PATH, differing) : await post(PATH, filledIn());
+    const saved = stored ? await put(PATH, differing) : await post(PATH, filledIn());
+    shown = sent;
+    return saved;
   } catch (error) {
     if (error instanceof Refusal && (error.status === 404 || error.code === '23505')) await reload();
     throw error;
@@ -275,7 +278,6 @@ $('delete').addEventListener('click', askAndDelete);
 $('reveal').addEventListener('click', () => {
   const hidden = $('auth_token').type === 'password';
   $('auth_token').type = hidden ? 'text' : 'password';
-  $('reveal').setAttribute('aria-pressed', String(hidden));
   $('reveal').textContent = hidden ? 'Hide' : 'Show';
 });
 $('phone_choice').addEventListener('change', () => {

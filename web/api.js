@@ -2,6 +2,10 @@
 
 import { signOut, token, userOfToken } from './session.js';
 
+const PART = 1000; // db-max-rows of deploy/postgrest.conf
+// Names of columns, SQL and HTTP are for developers.
+const TECHNICAL = /\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/;
+
 export class Refusal extends Error {
   constructor(status, answer) {
     super(answer?.message ?? `The server answered with status ${status}.`);
@@ -11,10 +15,11 @@ export class Refusal extends Error {
     this.hint = answer?.hint ?? '';
   }
 
-  // One or two sentences for people. Hints that speak SQL are for developers.
+  // One or two sentences for people. What a field must be is in the details, whatever they call the field.
   get sentence() {
-    const parts = [this.details || this.message];
-    if (this.hint && !/\b(SELECT|INSERT|UPDATE|SET LOCAL)\b|[a-z]_[a-z]/.test(this.hint)) parts.push(this.hint);
+    const plain = this.details && (this.status === 400 || !TECHNICAL.test(this.details));
+    const parts = [plain ? this.details : this.message.replace(/^./, (first) => first.toUpperCase())];
+    if (this.hint && !TECHNICAL.test(this.hint)) parts.push(this.hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
   }
 }
@@ -59,4 +64,14 @@ export async function request(method, path, body) {
 export const get = (path) => request('GET', path);
 export const post = (path, body) => request('POST', path, body);
 export const put = (path, body) => request('PUT', path, body);
+// All rows of a list, or the first `limit`: the server gives them in parts.
+export async function getRows(path, limit = Infinity) {
+  const rows = [];
+  for (;;) {
+    const asked = Math.min(limit - rows.length, PART);
+    const part = await get(`${path}&limit=${asked}&offset=${rows.length}`);
+    rows.push(...part);
+    if (part.length < asked || rows.length >= limit) return rows;
+  }
+}
 export const remove = (path) => request('DELETE', path);

@@ -6,7 +6,7 @@ const GROUPS = [
   ['delivered', 'Delivered', ['delivered', 'read']],
   ['received', 'Received', ['received', 'receiving']],
   ['waiting', 'On the way', []],
-  ['failed', 'Failed', ['failed', 'undelivered', 'unresolved', 'canceled']],
+  ['failed', 'Failed or canceled', ['failed', 'undelivered', 'unresolved', 'canceled']],
 ];
 const WIDTH = 560;
 const HEIGHT = 190;
@@ -119,6 +119,12 @@ function table(days) {
       ),
     ),
   ];
+}
+
+// Nothing is known, as of a user who has just signed in.
+export function clear() {
+  $('chart').replaceChildren();
+  $('chart-table').replaceChildren();
 }
 
 // rows: {day, direction, status, messages}; a day without messages has one row with 0.

@@ -3,7 +3,7 @@
 import * as account from './account.js';
 import * as messages from './messages.js';
 import * as numbers from './numbers.js';
-import './send.js';
+import * as send from './send.js';
 import { $, announce, fieldError } from './page.js';
 import { onSignOut, signIn, token, userOfToken } from './session.js';
 
@@ -30,6 +30,7 @@ async function open() {
     listedFor = '';
     messages.forget();
     numbers.forget();
+    send.forget();
     account.clear();
   }
   $('sign-in').hidden = true;

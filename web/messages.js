@@ -1,9 +1,9 @@
 // The user's messages, newest first, and the chart of them. Both are asked for again every few seconds while the page
 // can be seen; rows that did not change are left alone.
 
-import { get, post, Refusal } from './api.js';
-import { draw } from './chart.js';
-import { $, announce, busy, make, when } from './page.js';
+import { get, getRows, post, Refusal } from './api.js';
+import { clear, draw } from './chart.js';
+import { $, announce, busy, make, notice, when } from './page.js';
 
 const COLUMNS =
   'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
@@ -46,13 +46,14 @@ const nameOf = (status) => STATUSES[status]?.[0] ?? status;
 
 function act(button, label, path, id) {
   busy(button, label, async () => {
+    notice('messages-notice', 'error', '');
     try {
-      await post(path, { id });
+      const done = await post(path, { id });
       await look();
+      if (done === false) notice('messages-notice', 'error', 'It is too late to cancel this message.', { focus: true });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      announce(error.sentence);
-      $('messages-state').textContent = error.sentence;
+      if (error.status !== 401) notice('messages-notice', 'error', error.sentence, { focus: true });
     }
   });
 }
@@ -145,7 +146,7 @@ function show(list) {
 }
 
 async function look() {
-  const list = await get(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc&limit=${wanted}`);
+  const list = await getRows(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc`, wanted);
   show(list);
   onTheWay = list.some(
     ({ status, created_at }) =>
@@ -187,6 +188,8 @@ export function forget() {
   wanted = PAGE;
   drawn = '';
   followed.clear();
+  clear();
+  notice('messages-notice', 'error', '');
   show([]);
 }
 

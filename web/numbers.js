@@ -1,6 +1,6 @@
 // The account's phone numbers: as last listed by Twilio, and asked for again when the user wants that.
 
-import { get, post, Refusal } from './api.js';
+import { get, getRows, post, Refusal } from './api.js';
 import { $, announce, busy, make } from './page.js';
 
 // Where Twilio reports what a number receives, when the app and its webhook are on this origin.
@@ -65,11 +65,15 @@ function failed(error) {
   $('numbers-empty').textContent = `The list could not be fetched. ${error.sentence}`;
 }
 
+const listed = () =>
+  getRows('twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&order=phone_number');
+
 // Asks Twilio.
 export const refresh = () =>
   busy($('refresh-numbers'), 'Refreshing …', async () => {
     try {
-      show(await get('twilio-settings/phone-numbers'), 'This Twilio account has no phone number yet.');
+      await get('twilio-settings/phone-numbers');
+      show(await listed(), 'This Twilio account has no phone number yet.');
       announce(`${known.length} phone ${known.length === 1 ? 'number' : 'numbers'} listed.`);
     } catch (error) {
       failed(error);
@@ -84,9 +88,7 @@ export async function load(settings) {
     return;
   }
   try {
-    const numbers = await get(
-      'twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url&order=phone_number',
-    );
+    const numbers = await listed();
     if (numbers.length > 0) show(numbers, '');
     else await refresh();
   } catch (error) {

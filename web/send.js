@@ -28,12 +28,19 @@ function count() {
   $('segments').textContent = parts.join(' · ');
 }
 
+// What the server takes where a message names no sender.
+function usualSender() {
+  const { messaging_service_sid: service, phone_number: own } = account.settings() ?? {};
+  const number = numbers.list().find((one) => one.is_default)?.phone_number ?? own;
+  if (service) return 'Messaging Service';
+  return number ? `Usual number (${number})` : 'None chosen yet';
+}
+
 function offerSenders() {
   const chosen = $('from_number').value;
   const senders = numbers.list().filter((number) => number.sms);
-  const usual = account.settings()?.phone_number;
   $('from_number').replaceChildren(
-    new Option(usual ? `Usual number (${usual})` : 'Usual number', ''),
+    new Option(usualSender(), ''),
     ...senders.map((number) => new Option(numbers.label(number), number.phone_number)),
   );
   $('from_number').value = senders.some((number) => number.phone_number === chosen) ? chosen : '';
@@ -57,7 +64,7 @@ function openOrClose(settings) {
 
 // The field that a refusal is about: the server names it in its message.
 function fieldOf(refusal) {
-  if (refusal.status !== 400) return null;
+  if (![400, 409].includes(refusal.status)) return null;
   return (
     [
       [/recipient/, 'to_number'],
@@ -94,6 +101,15 @@ async function send() {
       notice('send-notice', 'error', error.sentence, { focus: true });
     }
   }
+}
+
+// Forgets what was typed by another user.
+export function forget() {
+  form.reset();
+  clearErrors(form);
+  notice('send-notice', 'good', '');
+  key = newKey();
+  count();
 }
 
 form.addEventListener('submit', (event) => {

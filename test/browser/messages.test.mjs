@@ -74,6 +74,44 @@ test('the counter knows segments and alphabets', async (t) => {
   await counts('👍', '2 characters · 1 segment · UCS-2 · because of “👍”');
 });
 
+test('the usual sender is the one that the server takes: a Messaging Service, the default number, the phone number', async (t) => {
+  const { tenant, page } = await openVerified(t, { settings: { phone_number: '+15005550006' } });
+  const usual = () => page.locator('#from_number option').first().innerText();
+  assert.equal(await usual(), 'Usual number (+15005550006)');
+  const change = (method, path, body) => stack.request(method, path, { token: tenant.token, body });
+  const number = '/api/twilio_numbers?phone_number=eq.%2B15005550010';
+  assert.equal((await change('PATCH', number, { is_default: true })).status, 204);
+  await page.reload();
+  await shows(page, '#numbers-list', 'Dr Ellis');
+  assert.equal(await usual(), 'Usual number (+15005550010)');
+  await change('PUT', '/api/twilio-settings/', { messaging_service_sid: `MG${'5'.repeat(32)}` });
+  await page.reload();
+  await shows(page, '#numbers-list', 'Dr Ellis');
+  assert.equal(await usual(), 'Messaging Service');
+});
+
+test('a text that runs from right to left does, in what is written and in what is shown', async (t) => {
+  const { page } = await openVerified(t);
+  await write(page, '+15558675310', 'Hello\nשלום, מחר ב-10!');
+  assert.equal(await page.locator('#body').evaluate((one) => getComputedStyle(one).unicodeBidi), 'plaintext');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'שלום').waitFor();
+  // How far the ends of a part of the text are from the sides of its paragraph.
+  const margins = (from, to) =>
+    page.locator('#messages-list .message-body').evaluate(
+      (paragraph, [start, end]) => {
+        const range = document.createRange();
+        range.setStart(paragraph.firstChild, start);
+        range.setEnd(paragraph.firstChild, end);
+        const [box, part] = [paragraph.getBoundingClientRect(), range.getBoundingClientRect()];
+        return [part.left - box.left, box.right - part.right].map((distance) => distance < 2);
+      },
+      [from, to],
+    );
+  assert.deepEqual(await margins(0, 5), [true, false], 'from the left');
+  assert.deepEqual(await margins(6, 10), [false, true], 'from the right');
+});
+
 test('a double click sends once', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Only once');
@@ -116,6 +154,19 @@ test('what cannot be sent is told at its field', async (t) => {
   await assertAccessible(page, 'an error at the message');
 });
 
+test('where no sender is set, one is asked for at its field', async (t) => {
+  const { page } = await openVerified(t, { settings: { phone_number: null } });
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.locator('#from_number option').first().innerText(), 'None chosen yet');
+  await write(page, '+15558675310', 'From whom?');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#from_number-error', 'The message has no sender.');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'from_number');
+  await page.getByLabel('From').selectOption('+15005550010');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'From whom?').waitFor();
+});
+
 test('what Twilio refuses is told with its reason, and can be sent again', async (t) => {
   const { tenant, page } = await openVerified(t);
   await stack.twilio('POST', 'fates', {
@@ -148,6 +199,35 @@ test('a waiting message can be canceled', async (t) => {
   await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
   await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
   assert.equal(await count(tenant), 0);
+  await page.getByText('Show as a table').click();
+  await shows(page, '#chart-table tr:last-child', /0001$/);
+  assert.equal(await page.locator('#chart-table thead th').last().innerText(), 'Failed or canceled');
+});
+
+test('why a message can be neither canceled nor sent again is told, and stays until the next action', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const post = (path, body) => stack.request('POST', `/api/${path}`, { token: tenant.token, body });
+  const send_at = new Date(Date.now() + 7 * 86_400_000).toISOString();
+  await post('twilio_messages', { to_number: '+15558675310', body: 'Next week', send_at });
+  await page.route('**/rpc/twilio_cancel_message', (route) => route.fulfill({ json: false }), { times: 1 });
+  await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
+  await shows(page, '#messages-notice', 'It is too late to cancel this message.');
+
+  await post('twilio_messages', { to_number: '+15005550001', body: 'No such number' });
+  const failed = item(page, 'No such number').filter({ hasText: 'Failed' });
+  await failed.waitFor();
+  await post('rpc/twilio_update_settings', { sms_enabled: false });
+  const looks = [];
+  page.on('response', (answer) => answer.url().includes('/api/twilio_messages?') && looks.push(answer));
+  await failed.getByRole('button', { name: 'Send again' }).click();
+  await shows(page, '#messages-notice', 'SMS is switched off');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'messages-notice');
+  const before = looks.length;
+  await until('the list was asked for again', () => looks.length > before + 1);
+  await shows(page, '#messages-notice', 'SMS is switched off');
+  await item(page, 'Next week').getByRole('button', { name: 'Cancel' }).click();
+  await item(page, 'Next week').filter({ hasText: 'Canceled' }).waitFor();
+  assert.equal(await page.locator('#messages-notice').isVisible(), false);
 });
 
 test('a message that arrives is shown as text, whatever is in it', async (t) => {
@@ -191,6 +271,22 @@ test('older messages come when asked for', async (t) => {
   await item(page, 'Reminder 4').first().waitFor();
   assert.equal(await page.locator('#messages-list > li').count(), 30);
   await page.locator('#more').waitFor({ state: 'hidden' });
+});
+
+test('more than 1000 messages, which PostgREST gives in parts: the oldest is reached', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(1010).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 1009').waitFor();
+  for (let pages = 0; pages < 60 && (await page.locator('#more').isVisible()); pages += 1) {
+    const before = await page.locator('#messages-list > li').count();
+    await page.getByRole('button', { name: 'Show older messages' }).click();
+    await page.waitForFunction(
+      (n) => document.querySelectorAll('#messages-list > li').length > n || document.querySelector('#more').hidden,
+      before,
+    );
+  }
+  assert.equal(await page.locator('#messages-list > li').count(), 1010);
 });
 
 test('another user sees none of it', async (t) => {

@@ -55,15 +55,25 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
   const page = await openPage(t, browser, stack, tenant.token);
   await shows(page, '#numbers-list', 'Reception');
   await page.getByLabel('Account SID').fill('typed by the first user');
+  await page.getByLabel('To', { exact: true }).fill('+15558675310');
+  await page.getByLabel('Message', { exact: true }).fill('a text of the first user');
   await expire(page, stack, tenant.user);
   await shows(page, '#sign-in-reason', 'Your session has ended.');
   await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
   await page.getByRole('button', { name: 'Continue' }).click();
   await shows(page, '#status', 'Not configured');
   const text = await page.evaluate(
-    () => document.body.innerText + [...document.querySelectorAll('input')].map((input) => input.value).join(),
+    () => document.body.innerText +
+      [...document.querySelectorAll('input, textarea')].map((field) => field.value).join(),
   );
-  for (const secret of [tenant.sid, 'Reception', tenant.number, 'typed by the first user'])
+  for (const secret of [
+    tenant.sid,
+    'Reception',
+    tenant.number,
+    'typed by the first user',
+    '+15558675310',
+    'a text of the first user',
+  ])
     assert.ok(!text.includes(secret), secret);
 });
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { mint, pause, startStack } from '../rest/stack.mjs';
+import { mint, pause, startStack, until } from '../rest/stack.mjs';
 import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
 
 const stack = await startStack();
@@ -112,6 +112,34 @@ test('what is typed while the settings are still being loaded is kept', async (t
   await page.getByLabel('Account SID').fill(tenant.sid);
   await shows(page, '#status', 'Not configured');
   assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
+});
+
+test('what is typed while the settings are being saved is kept, and saved next time', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await page.route(
+    '**/api/twilio-settings/',
+    async (route) => {
+      await pause(700);
+      await route.continue();
+    },
+    { times: 1 },
+  );
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await page.getByRole('switch', { name: 'SMS' }).uncheck();
+  await page.getByLabel('Account SID').fill('AC meanwhile');
+  await saved(page);
+  assert.equal(await page.getByLabel('Account SID').inputValue(), 'AC meanwhile');
+  assert.equal(await page.getByRole('switch', { name: 'SMS' }).isChecked(), false);
+  assert.deepEqual(
+    await stored(tenant).then(({ sms_enabled, voice_enabled }) => [sms_enabled, voice_enabled]),
+    [true, false],
+  );
+  await page.getByLabel('Account SID').fill(tenant.sid);
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await until('it is saved', async () => !(await stored(tenant)).sms_enabled);
 });
 
 test('what the server refuses stands at its field, in its words, and the field has the focus', async (t) => {
@@ -274,9 +302,18 @@ test('a long list of numbers scrolls, also by keyboard', async (t) => {
   await page.waitForFunction(() => document.querySelector('#numbers-region').scrollTop > 1000);
 });
 
+test('more than 1000 numbers, which PostgREST gives in parts: all are listed, also when the page is opened again', async (t) => {
+  const numbers = [...Array(1003).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
+  const tenant = await stack.configuredTenant({ account: { numbers } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+  await page.reload();
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+});
+
 test('a token that names no user, or is none of ours, is told so', async (t) => {
   const page = await openPage(t, browser, stack, stack.token(undefined));
-  await shows(page, '#account-notice', 'Nothing says on whose behalf this is: twilio_current_user_id() is null.');
+  await shows(page, '#account-notice', 'No Twilio user is known.');
   await shows(page, '#status', 'Not available');
   const forged = await openPage(t, browser, stack, mint('x'.repeat(40), { sub: 'x', role: 'twilio_user' }));
   await shows(forged, '#sign-in-reason', 'The server does not accept this token.');
@@ -289,6 +326,20 @@ test('the page may load and run nothing but its own files', async () => {
   assert.doesNotMatch(policy, /unsafe|\*|https?:/);
   assert.equal(answer.headers.get('content-type'), 'text/html; charset=utf-8');
   assert.doesNotMatch(answer.text, /<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=/);
+});
+
+test("where the system's colours are forced, a switch still shows whether it is on", async (t) => {
+  const page = await openPage(t, browser, stack, (await stack.newTenant()).token, { forcedColors: 'active' });
+  await shows(page, '#status', 'Not configured');
+  const pictures = [];
+  for (const on of [true, false]) {
+    await page.getByRole('switch', { name: 'SMS' }).setChecked(on);
+    await page.mouse.move(0, 0);
+    await page.evaluate(() => document.activeElement.blur());
+    pictures.push((await page.locator('#sms_enabled').screenshot()).toString('base64'));
+  }
+  assert.notEqual(pictures[0], pictures[1]);
+  await assertAccessible(page, 'forced colours');
 });
 
 test('a phone 360 pixels wide, dark: nothing overflows, nothing is hard to read', async (t) => {

@@ -284,12 +284,16 @@ test('the slash at the end may be left out, and a query is ignored', async () =>
     assert.equal((await call(tenant, 'GET', undefined, PATH + path)).json.length, 1);
   const head = await call(tenant, 'HEAD');
   assert.deepEqual([head.status, head.text], [200, '']);
-  for (const [method, path] of [
-    ['POST', 'phone-numbers'],
-    ['GET', 'verify'],
-    ['OPTIONS', ''],
-  ])
-    assert.equal((await call(tenant, method, undefined, PATH + path)).status, 405);
+  for (const [method, path, allowed] of [
+    ['POST', 'phone-numbers', 'GET'],
+    ['GET', 'verify', 'POST'],
+    ['OPTIONS', '', 'GET, HEAD, POST, PUT, PATCH, DELETE'],
+  ]) {
+    const { status, headers } = await call(tenant, method, undefined, PATH + path);
+    assert.deepEqual([status, headers.get('allow')], [405, allowed]);
+  }
+  const page = await stack.request('POST', '/twilio-settings');
+  assert.deepEqual([page.status, page.headers.get('allow')], [405, 'GET, HEAD']);
 });
 
 test('an administrator reads and writes the own settings there, whoever else has some', async () => {
