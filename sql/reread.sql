@@ -121,7 +121,7 @@ BEGIN
             path := '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
                 'DateSent>', to_char((reread.window_start - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                 'DateSent<', to_char((reread.window_start + interval '10 minutes') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-                'PageSize', '80']);
+                'PageSize', '50']);
         END IF;
         RETURN NEXT;
     END LOOP;

@@ -33,7 +33,7 @@ public:
     Sender& operator=(const Sender&) = delete;
 
     // Nothing is started while the bodies of what is answered and not yet taken have so many bytes.
-    static constexpr std::size_t mostAnswered = 4 * 1024 * 1024;
+    static constexpr std::size_t mostAnswered = 1024 * 1024;
 
     // So many requests of orders may be in flight; 0: no further one is started.
     void allow(std::size_t mostInFlight) { mostInFlight_ = mostInFlight; }

@@ -243,7 +243,7 @@ bool isAlone()
 // time and gets them back page by page. They are returned when the worker is idle.
 void keepFreedMemory()
 {
-    constexpr int kept = 16 * 1024 * 1024;
+    constexpr int kept = 8 * 1024 * 1024;
     mallopt(M_TRIM_THRESHOLD, kept);
     mallopt(M_MMAP_THRESHOLD, kept);
 }
