@@ -267,6 +267,15 @@ std::size_t Transfer::onBody(char* bytes, std::size_t, std::size_t size, void* s
     return static_cast<Transfer*>(self)->keep(bytes, size) ? size : 0;
 }
 
+// What the answer says that it has, or room to grow.
+std::size_t Transfer::capacityFor(std::size_t needed) const
+{
+    if (const auto announced = numberOf(easy(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T);
+        announced >= static_cast<curl_off_t>(needed))
+        return std::min(static_cast<std::size_t>(announced), maxResponseSize_);
+    return std::max({needed, 2 * response_.capacity(), firstCapacity});
+}
+
 bool Transfer::keep(const char* bytes, std::size_t size)
 {
     const std::size_t needed = response_.size() + size;
@@ -278,7 +287,7 @@ bool Transfer::keep(const char* bytes, std::size_t size)
         // An answer may hold a token, so the smaller buffer is wiped, which std::string would not do.
         try {
             std::string larger;
-            larger.reserve(std::max({needed, 2 * response_.capacity(), firstCapacity}));
+            larger.reserve(capacityFor(needed));
             larger = response_;
             wipe(response_);
             response_.swap(larger);

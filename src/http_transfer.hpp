@@ -78,6 +78,7 @@ private:
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
+    std::size_t capacityFor(std::size_t needed) const;
     bool keep(const char* bytes, std::size_t size);
     Transport transportOf(CURLcode result) const;
     Reply makeReply(Transport transport, std::string error);
