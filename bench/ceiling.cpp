@@ -19,7 +19,7 @@ using namespace bench;
 
 namespace {
 
-constexpr std::size_t recordAtOnce = 100; // as the dispatcher
+constexpr std::size_t recordAtOnce = 100; // as src/recorder.cpp
 constexpr double recordWithin = 0.02;
 constexpr std::size_t claimAtMost = 500;
 

@@ -3,6 +3,7 @@
 
 #include "arrays.hpp"
 #include "settings.hpp"
+#include "statement.hpp"
 
 namespace twilio {
 
@@ -10,25 +11,14 @@ namespace {
 
 constexpr std::size_t mostKept = 20000;
 
-SPIPlanPtr plan()
-{
-    static SPIPlanPtr kept = nullptr;
-    if (kept == nullptr) {
-        Oid types[] = {TIMESTAMPTZARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-                       TEXTARRAYOID,        INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID};
-        kept = SPI_prepare("SELECT twilio_private.record_requests($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10, types);
-        if (kept == nullptr)
-            elog(ERROR, "twilio_private.record_requests: %s", SPI_result_code_string(SPI_result));
-        SPI_keepplan(kept);
-    }
-    return kept;
-}
-
 void record(const std::vector<AuditRow>& rows)
 {
     using pg::intOrNull;
     using pg::textOrNull;
     using pg::toArray;
+    static pg::Statement statement("SELECT twilio_private.record_requests($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                                   {TIMESTAMPTZARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+                                    TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID});
     Datum values[] = {
         toArray(rows, TIMESTAMPTZOID, [](const AuditRow& row) { return std::optional(TimestampTzGetDatum(row.at)); }),
         toArray(rows, UUIDOID, [](const AuditRow& row) { return std::optional(UUIDPGetDatum(&row.user)); }),
@@ -41,8 +31,7 @@ void record(const std::vector<AuditRow>& rows)
         toArray(rows, TEXTOID, [](const AuditRow& row) { return textOrNull(row.requestId); }),
         toArray(rows, INT4OID, [](const AuditRow& row) { return std::optional(Int32GetDatum(row.durationMs)); }),
     };
-    if (SPI_execute_plan(plan(), values, nullptr, false, 0) != SPI_OK_SELECT)
-        elog(ERROR, "twilio_private.record_requests could not be called");
+    statement.run(values);
 }
 
 // Without what could be a phone number: the query, and path segments that hold one.

@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "settings.hpp"
+#include "statement.hpp"
 
 namespace twilio::outbox {
 
@@ -13,34 +14,11 @@ namespace {
 
 using pg::guarded;
 using pg::intOrNull;
+using pg::Statement;
 using pg::textOrNull;
 using pg::toArray;
 
 constexpr std::size_t recordedAtOnce = 256 * 1024; // bytes: SQL takes ten times as much for what Twilio has said
-
-// A statement prepared at its first use and kept for the life of the worker.
-class Statement {
-public:
-    Statement(const char* sql, std::vector<Oid> types) : sql_(sql), types_(std::move(types)) {}
-
-    // To be called inside guarded().
-    void run(Datum* values)
-    {
-        if (plan_ == nullptr) {
-            plan_ = SPI_prepare(sql_, static_cast<int>(types_.size()), types_.data());
-            if (plan_ == nullptr)
-                elog(ERROR, "%s: %s", sql_, SPI_result_code_string(SPI_result));
-            SPI_keepplan(plan_);
-        }
-        if (SPI_execute_plan(plan_, values, nullptr, false, 0) != SPI_OK_SELECT)
-            elog(ERROR, "%s failed", sql_);
-    }
-
-private:
-    const char* sql_;
-    std::vector<Oid> types_;
-    SPIPlanPtr plan_ = nullptr;
-};
 
 // One row of the last result.
 class Row {
