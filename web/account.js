@@ -176,7 +176,8 @@ function changed(settings, text) {
   if (text) notice('account-notice', 'good', text);
 }
 
-// Saves what differs; what is typed until the answer comes is yet to be saved. Another window may have created or deleted the settings meanwhile: then the other verb is right.
+// Saves what differs; what is typed until the answer comes is yet to be saved. Another window may have created or deleted
+// the settings meanwhile: then the other verb is right.
 async function store() {
   const differing = changes();
   if (stored && Object.keys(differing).length === 0) return stored;
