@@ -353,7 +353,8 @@ void HttpEngine::Impl::forget()
 
 void HttpEngine::prepareProcess()
 {
-    ::mallopt(M_ARENA_MAX, 1); // forget() wipes no other
+    // One for this thread and one for that which sends: each wipes its own, and neither waits for the other.
+    ::mallopt(M_ARENA_MAX, 2);
     if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, std::malloc, freeWiped, reallocateWiped, ::strdup, std::calloc) !=
         CURLE_OK)
         throw std::bad_alloc();

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "signals_blocked.hpp"
+#include "wiped_memory.hpp"
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -105,6 +106,7 @@ void SendingThread::run() noexcept
         turn_ = Turn::workers;
         turn_.notify_one();
     }
+    wipeFreedMemory();
 }
 
 void SendingThread::send()

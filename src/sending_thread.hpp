@@ -37,8 +37,8 @@ public:
         SendingThread& thread_;
     };
 
-    // Ends the thread, which leaves nothing in memory; the next loan starts another. May be called during a loan, when
-    // the process ends.
+    // Ends the thread, which wipes what is free of its memory; the next loan starts another. May be called during a
+    // loan, when the process ends.
     void end() noexcept;
 
 private:

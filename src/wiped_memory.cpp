@@ -1,4 +1,4 @@
-// Works on glibc's allocator: usable sizes, and a heap that grows by sbrk() when nothing that is free is large enough.
+// Works on glibc's allocator: usable sizes, and an arena that grows when nothing that is free in it is large enough.
 #include "wiped_memory.hpp"
 
 #include <algorithm>
@@ -22,7 +22,8 @@ constexpr std::size_t largestPiece = 64 * 1024; // less than what glibc would ma
 constexpr std::size_t largestCached = 1032;     // up to this, each thread keeps some pieces of each size to itself
 constexpr std::size_t smallestPiece = 24;
 constexpr std::size_t sizeStep = 16;
-constexpr std::size_t roomToGrow = 16 * 1024 * 1024; // the heap may grow a little for each size
+constexpr std::size_t roomToGrow = 16 * 1024 * 1024; // an arena may grow a little for each size
+constexpr std::size_t betweenLooks = 16 * 1024;
 constexpr std::size_t stackDepth = 64 * 1024;
 
 } // namespace
@@ -73,8 +74,9 @@ void wipeFreedMemory() noexcept
     std::size_t left = ::mallinfo2().fordblks + roomToGrow;
     for (std::size_t size = largestPiece; size >= smallestPiece;
          size = size > largestCached ? std::max(size / 2, largestCached) : size - sizeStep) {
-        const void* const end = ::sbrk(0);
-        while (::sbrk(0) == end && left >= size) {
+        const std::size_t pieces = std::max<std::size_t>(1, betweenLooks / size);
+        const std::size_t before = ::mallinfo2().arena;
+        for (std::size_t n = 1; left >= size && (n % pieces != 0 || ::mallinfo2().arena == before); n++) {
             auto* const piece = static_cast<Piece*>(std::malloc(size));
             if (piece == nullptr)
                 break;

@@ -22,8 +22,8 @@ private:
     static inline int living_ = 0;
 };
 
-// Wipes whatever is free, whoever has freed it: OpenSSL and nghttp2 do not wipe what they give back. Takes a few
-// milliseconds, for a process that has nothing else to do. Threads must share one arena (M_ARENA_MAX).
+// Wipes whatever is free in the arena of this thread and in what the thread keeps for itself, whoever has freed it:
+// OpenSSL and nghttp2 do not wipe what they give back. Takes some milliseconds, for a thread that has nothing else to do.
 void wipeFreedMemory() noexcept;
 
 // Wipes what calls that have returned left on the stack.

@@ -50,6 +50,15 @@ Options engineOptions()
     return options;
 }
 
+// Batches take and give back some megabytes many times a second. Left to itself, glibc returns them to the system each
+// time and gets them back page by page. They are returned when the worker is idle.
+void keepFreedMemory(bool kept)
+{
+    constexpr int most = 8 * 1024 * 1024;
+    mallopt(M_TRIM_THRESHOLD, kept ? most : 0);
+    mallopt(M_MMAP_THRESHOLD, most);
+}
+
 class Worker {
 public:
     explicit Worker(shared::Worker& shared) : shared_(shared), engine_(engineOptions())
@@ -135,9 +144,11 @@ private:
             forgotten_ = false;
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
-            orders_.endThread();
+            keepFreedMemory(false);
             engine_.forget();
+            orders_.endThread(); // after all that was the thread's is free
             malloc_trim(0);
+            keepFreedMemory(true);
             pg::guarded([] { pgstat_report_stat(true); });
             forgotten_ = true;
         }
@@ -239,15 +250,6 @@ bool isAlone()
     return alone;
 }
 
-// Batches take and give back some megabytes many times a second. Left to itself, glibc returns them to the system each
-// time and gets them back page by page. They are returned when the worker is idle.
-void keepFreedMemory()
-{
-    constexpr int kept = 8 * 1024 * 1024;
-    mallopt(M_TRIM_THRESHOLD, kept);
-    mallopt(M_MMAP_THRESHOLD, kept);
-}
-
 void leaveSlot(int, Datum)
 {
     if (slot != nullptr)
@@ -294,7 +296,7 @@ void run(int index)
     if (slot == nullptr)
         return;
 
-    keepFreedMemory();
+    keepFreedMemory(true);
     HttpEngine::prepareProcess();
     Worker worker(*slot);
     if (!isAlone()) {

@@ -156,9 +156,8 @@ protected:
         return request;
     }
 
-    void expectNothingLeft(HttpEngine& engine)
+    void expectNothingLeft()
     {
-        engine.forget();
         ::malloc_trim(0);
         EXPECT_EQ(occurrences(needle_), 0u) << "the token, as it is";
         EXPECT_EQ(occurrences(wireNeedle_), 0u) << "the token in base64, as it is sent";
@@ -186,7 +185,8 @@ TEST_P(Forgets, everySecret)
             ::explicit_bzero(reply.body.data(), reply.body.size()); // the owner blanks it
         }
     }
-    expectNothingLeft(engine);
+    engine.forget();
+    expectNothingLeft();
 }
 
 TEST_P(Forgets, everySecretOfTheThreadThatSent)
@@ -211,6 +211,7 @@ TEST_P(Forgets, everySecretOfTheThreadThatSent)
         }
     }
     ASSERT_EQ(answered, 100u);
+    engine.forget();
     thread.end();
-    expectNothingLeft(engine);
+    expectNothingLeft();
 }
