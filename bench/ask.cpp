@@ -1,5 +1,6 @@
-// A synchronous question beside the least that it could cost: twilio_verify() in one session, and the same GET by plain
-// libcurl over a kept connection, in turn, so that both see the same machine. Then 32 sessions at once.
+// A synchronous question beside the least that it could cost: twilio_verify() in one session, the same GET by plain
+// libcurl over a kept connection, and a row of a bare table updated, in turn, so that all see the same machine. Then 32
+// sessions at once.
 //
 //   ask CALLS SESSIONS SECONDS      ACCOUNT, TOKEN, CA_FILE, CONNECT_TO and libpq's variables in the environment
 #include "measure.hpp"
@@ -65,6 +66,22 @@ private:
     Connection connection_;
 };
 
+// What verifying leaves in the database: a row changed. It waits for the disk as little as a verification does that
+// confirms the one before.
+class Writer {
+public:
+    Writer()
+    {
+        connection_.run("SET synchronous_commit = off;"
+                        " CREATE TABLE IF NOT EXISTS bare (id int PRIMARY KEY, verified_at timestamptz) WITH (fillfactor = 50);"
+                        " INSERT INTO bare VALUES (1) ON CONFLICT DO NOTHING");
+    }
+    void write() { connection_.run("UPDATE bare SET verified_at = clock_timestamp() WHERE id = 1"); }
+
+private:
+    Connection connection_;
+};
+
 template <typename Work> double timed(Work&& work)
 {
     double const start = seconds();
@@ -76,20 +93,26 @@ void oneSession(int calls)
 {
     Getter getter;
     Session session;
+    Writer writer;
     std::vector<double> gets;
+    std::vector<double> writes;
     std::vector<double> asks;
     for (int i = -20; i < calls; i++) {
         double const ask = timed([&] { session.verify(); });
         double const get = timed([&] { getter.get(); });
+        double const write = timed([&] { writer.write(); });
         if (i >= 0) {
             asks.push_back(ask);
             gets.push_back(get);
+            writes.push_back(write);
         }
     }
     report("ask_p50_ms", percentile(asks, 0.5));
     report("ask_p95_ms", percentile(asks, 0.95));
     report("get_p50_ms", percentile(gets, 0.5));
+    report("write_p50_ms", percentile(writes, 0.5));
     report("ask_ratio", percentile(asks, 0.5) / percentile(gets, 0.5));
+    report("least_ratio", percentile(asks, 0.5) / (percentile(gets, 0.5) + percentile(writes, 0.5)));
 }
 
 void manySessions(int sessions, double span)

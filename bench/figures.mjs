@@ -43,5 +43,10 @@ export const ways = [
     ours: 'send.100ms.500.h2',
     others: [...ceilings('send.100ms.500.h2'), ...peers('send.100ms.500', '≥ 2.7')],
   },
+  {
+    title: 'after 100 ms, HTTP/2 (peers: HTTP/1.1), 1,000 in flight',
+    ours: 'send.100ms.1000.h2',
+    others: [...ceilings('send.100ms.1000.h2'), ...peers('send.100ms.1000', '≥ 2.7')],
+  },
   { title: 'after 100 ms, HTTP/2, 64 in flight', ours: 'send.100ms.64.h2', others: ceilings('send.100ms.64.h2') },
 ];

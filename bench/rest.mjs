@@ -3,7 +3,10 @@
 //   settings  GET /api/twilio-settings/ through nginx, against PostgREST alone serving a bare table with the same row
 //   callback  signed status callbacks through nginx, one for each of many messages, against PostgREST alone calling
 //             an empty function with a body of that size
-//   inbound   the same with messages that arrive
+//   nothing   the same callbacks, with a function that does nothing in the place of ours: what the way costs
+//   writes    the same with one that updates a row of a bare table and adds one to another: the least that a callback,
+//             whose status is kept, could cost
+//   inbound   messages that arrive, as callback
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -60,8 +63,28 @@ try {
     body: callbacks[0].body,
     headers: { 'Content-Type': 'application/octet-stream', Accept: 'text/xml' },
   });
-  await compare('callback', [url, webhookScript('callback', callbacks)], [`${direct}/rpc/nothing`, empty]);
-  await compare('inbound', [url, webhookScript('inbound', arrivals)], [`${direct}/rpc/nothing`, empty]);
+  const nothing = [`${direct}/rpc/nothing`, empty];
+  const calling = webhookScript('callback', callbacks);
+  await compare('callback', [url, calling], nothing);
+  await compare('inbound', [url, webhookScript('inbound', arrivals)], nothing);
+
+  const become = (body) => stack.sql(`CREATE OR REPLACE FUNCTION twilio_webhook(bytea) RETURNS "text/xml"
+    LANGUAGE plpgsql SECURITY DEFINER AS $$ ${body} $$`);
+  await become(`BEGIN RETURN '<Response/>'; END`);
+  await compare('nothing', [url, calling], nothing);
+  await stack.sql(`CREATE TABLE bare_messages (sid text PRIMARY KEY, status text) WITH (fillfactor = 50);
+    INSERT INTO bare_messages SELECT sid, status FROM twilio_messages WHERE direction = 'outbound';
+    CREATE TABLE bare_events (id bigserial PRIMARY KEY, sid text, said text)`);
+  await become(`DECLARE
+      said text := convert_from($1, 'UTF8');
+      its_sid text := substring(said FROM 'MessageSid=(SM[0-9]+)');
+    BEGIN
+      UPDATE bare_messages SET status = 'delivered' WHERE sid = its_sid;
+      INSERT INTO bare_events (sid, said) VALUES (its_sid, said);
+      PERFORM set_config('synchronous_commit', 'off', true);
+      RETURN '<Response/>';
+    END`);
+  await compare('writes', [url, calling], nothing);
 } finally {
   await stack.stop();
 }
