@@ -13,7 +13,41 @@ REVOKE ALL ON FUNCTION twilio_private.deliver_results(text, twilio_private.order
 
 -- ---- called by the worker -------------------------------------------------------------------------------------------
 
-CREATE FUNCTION twilio_private.expire_orders(order_ids bigint[]) RETURNS void
+-- An app may have locked a message's row, or its trigger may raise: then its order waits, and the others go on.
+CREATE FUNCTION twilio_private.write_end(step text, order_ids bigint[], reason text, waiting_state text, waiting_due_at timestamptz)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    one bigint;
+    locked int := 0;
+BEGIN
+    BEGIN
+        EXECUTE format('SELECT twilio_private.%I($1, $2)', step) USING order_ids, reason;
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;
+    END;
+    FOREACH one IN ARRAY order_ids LOOP
+        BEGIN
+            EXECUTE format('SELECT twilio_private.%I($1, $2)', step) USING ARRAY[one], reason;
+        EXCEPTION WHEN OTHERS THEN
+            locked := locked + (SQLSTATE IN ('55P03', '40P01'))::int;
+            IF locked > 3 THEN
+                RAISE; -- the whole table is
+            END IF;
+            RAISE LOG 'twilio: the end of order % cannot be written down (%): %', one, step, SQLERRM;
+            UPDATE twilio_private.outbox o
+            SET state = waiting_state, due_at = waiting_due_at, note = SQLERRM WHERE o.id = one;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.write_end(text, bigint[], text, text, timestamptz) IS
+    'Ends orders by a function of their ids and a reason; where that fails, one by one, and what still fails waits so.';
+REVOKE ALL ON FUNCTION twilio_private.write_end(text, bigint[], text, text, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.end_expired(order_ids bigint[], reason text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -24,22 +58,20 @@ BEGIN
         WITH gone AS (
             DELETE FROM twilio_private.outbox o WHERE o.ctid = ANY (twilio_private.places(order_ids)) RETURNING o
         )
-        SELECT (g.o).kind, array_agg(twilio_private.result_without_answer(g.o, 'expired', (g.o).note, clock_timestamp()))
+        SELECT (g.o).kind, array_agg(twilio_private.result_without_answer(g.o, 'expired', coalesce(reason, (g.o).note), clock_timestamp()))
         FROM gone g GROUP BY (g.o).kind
     LOOP
         PERFORM twilio_private.deliver_results(kind, results);
     END LOOP;
-EXCEPTION
-    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
-    WHEN OTHERS THEN
-        -- One that cannot be written down (an app's trigger raises) waits, and the others go on.
-        IF cardinality(order_ids) > 1 THEN
-            PERFORM twilio_private.expire_orders(ARRAY[o]) FROM unnest(order_ids) o;
-        ELSE
-            UPDATE twilio_private.outbox o
-            SET state = 'queued', due_at = clock_timestamp() + interval '1 minute', note = SQLERRM WHERE o.id = order_ids[1];
-        END IF;
 END
+$$;
+COMMENT ON FUNCTION twilio_private.end_expired(bigint[], text) IS 'Ends these orders as expired, all or none.';
+REVOKE ALL ON FUNCTION twilio_private.end_expired(bigint[], text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.expire_orders(order_ids bigint[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT twilio_private.write_end('end_expired', order_ids, NULL, 'queued', clock_timestamp() + interval '1 minute')
 $$;
 COMMENT ON FUNCTION twilio_private.expire_orders(bigint[]) IS 'Ends these orders as expired.';
 REVOKE ALL ON FUNCTION twilio_private.expire_orders(bigint[]) FROM PUBLIC;
@@ -50,7 +82,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT twilio_private.expire_orders(ARRAY(
         SELECT o.id FROM twilio_private.outbox o
-        WHERE o.state = 'queued' AND o.expires_at <= clock_timestamp()
+        WHERE o.state = 'queued' AND o.expires_at <= clock_timestamp() AND o.due_at <= clock_timestamp()
         LIMIT 1000 FOR UPDATE SKIP LOCKED));
     SELECT twilio_private.doubt_orders(ARRAY(
         SELECT o.id FROM twilio_private.outbox o
@@ -165,7 +197,7 @@ Outcome account: the account is refused, so the order waits and the user''s brea
 A single one without an answer whose kind cannot take it (an app''s trigger raises) is set aside.';
 REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[], reason text) RETURNS void
+CREATE FUNCTION twilio_private.end_in_doubt(order_ids bigint[], reason text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -187,17 +219,15 @@ BEGIN
     LOOP
         PERFORM twilio_private.deliver_results(kind, results);
     END LOOP;
-EXCEPTION
-    WHEN lock_not_available OR deadlock_detected THEN RAISE; -- these pass by themselves
-    WHEN OTHERS THEN
-        -- One that cannot be written down (an app's trigger raises) stays for another time, and the others go on.
-        IF cardinality(order_ids) > 1 THEN
-            PERFORM twilio_private.doubt_orders(ARRAY[o], reason) FROM unnest(order_ids) o;
-        ELSE
-            RAISE LOG 'twilio: the doubt about order % cannot be written down: %', order_ids[1], SQLERRM;
-            UPDATE twilio_private.outbox o SET due_at = 'infinity', note = SQLERRM WHERE o.id = order_ids[1];
-        END IF;
 END
+$$;
+COMMENT ON FUNCTION twilio_private.end_in_doubt(bigint[], text) IS 'Marks orders as unknown, all or none.';
+REVOKE ALL ON FUNCTION twilio_private.end_in_doubt(bigint[], text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.doubt_orders(order_ids bigint[], reason text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT twilio_private.write_end('end_in_doubt', order_ids, reason, 'sending', 'infinity') -- as set_aside() leaves them
 $$;
 COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[], text) IS
     'Marks orders as unknown whose fate was lost on their way, for a reason that is not yet in their note.';

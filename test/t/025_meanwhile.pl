@@ -92,6 +92,26 @@ $app->run('ROLLBACK');
 set_due_now($node, 'message');
 wait_until { message($node, $id, 'sid') } 10, '... and it is sent in the end';
 
+sub note_of { my ($id) = @_; return $node->safe_psql('postgres', "SELECT note FROM twilio_private.outbox WHERE ref = '$id' AND kind = 'message'") }
+$id = send_sms($node, 2, body => 'late', send_at => $node->safe_psql('postgres', "SELECT now() + '1 s'"));
+$app->run("BEGIN; SELECT FROM twilio_messages WHERE id = '$id' FOR UPDATE");
+$node->safe_psql('postgres', "UPDATE twilio_private.outbox SET expires_at = now() WHERE ref = '$id'");
+wait_until { note_of($id) =~ /lock timeout/ } 10, 'a message expires that an app has locked';
+goes_out("beside an expired message $_", '... others go on') for 1 .. 3;
+$app->run('ROLLBACK');
+set_due_now($node, 'message');
+wait_until { message($node, $id) eq 'failed' } 10, '... and it fails in the end';
+
+$standin->behave('delay', match => { method => 'POST', body => 'severed' }, ms => 3000, times => 1);
+$id = under_way(2, 'severed');
+$app->run("BEGIN; SELECT FROM twilio_messages WHERE id = '$id' FOR UPDATE");
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker'");
+wait_until { note_of($id) =~ /lock timeout/ } 10, 'a worker finds a message in doubt that an app has locked';
+goes_out("beside a message in doubt $_", '... others go on') for 1 .. 3;
+$app->run('ROLLBACK');
+wait_until { message($node, $id, 'sid') } 20, '... and it is looked up in the end';
+is(accepted($standin, body => 'severed'), 1, '... and not sent again');
+
 # ---- a token that is replaced ---------------------------------------------------------------------
 
 # Twilio looks at the token when the answer is due.
