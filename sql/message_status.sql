@@ -82,7 +82,9 @@ BEGIN
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
         FROM said s
-        WHERE m.user_id = s.user_id AND m.id = s.id AND (m.sid IS NULL OR m.sid = s.sid)
+        -- What is said of an attempt before the message was sent again is not about this one.
+        WHERE m.user_id = s.user_id AND m.id = s.id
+          AND (m.sid = s.sid OR (m.sid IS NULL AND s.sid <> ALL (coalesce(m.former_sids, '{}'))))
           AND (m.sid IS NULL OR twilio_private.status_rank(s.status) > twilio_private.status_rank(m.status)
                OR (m.price IS NULL AND s.price IS NOT NULL) OR (m.sent_at IS NULL AND s.sent_at IS NOT NULL)
                OR (m.error_code IS NULL AND s.error_code IS NOT NULL) OR (m.from_number IS NULL AND s.from_number IS NOT NULL))

@@ -74,6 +74,35 @@ goes_out("beside a repetition $_", '... others go on') for 1 .. 3;
 $open->run('ROLLBACK');
 wait_until { message($node, $id, 'price IS NOT NULL') eq 't' } 10, '... and what was read is recorded in the end';
 
+# ---- sent again while something about the attempt before is under way -----------------------------
+
+sub retried { my ($n, $id) = @_; return as_user($node, $n, "SELECT status FROM twilio_retry_message('$id')")->{out} }
+sub sid_of_post { my ($body, $n) = @_; return $standin->ledger(method => 'POST', path => 'Messages', body => $body)->[$n]{sid} }
+$id = send_sms($node, 2, body => 'fetched');
+wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
+my $sid = message($node, $id, 'sid');
+$node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'undelivered' WHERE id = '$id'");
+$standin->behave('delay', match => { method => 'GET', path => $sid }, ms => 1500, times => 1);
+$standin->behave('delay', match => { method => 'POST', body => 'fetched' }, ms => 2500, times => 1);
+wait_until { set_due_now($node, 'message_reread'); $standin->count(method => 'GET', path => $sid) > 0 } 10, '... and read again';
+is(retried(2, $id), 'pending', '... while its tenant sends it again');
+wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
+is(message($node, $id, 'sid, status, former_sids'), sid_of_post('fetched', 1) . "|queued|{$sid}", '... the new one');
+
+$standin->behave('delay', match => { method => 'POST', body => 'soon' }, ms => 1500, times => 1);
+$standin->behave('delay', match => { method => 'POST', body => 'soon' }, ms => 2500, times => 1);
+$id = under_way(2, 'soon');
+$sid = sid_of_post('soon', 0);
+ok(handle_webhook($node, $standin->control(POST => 'callback', { account => account_sid(2), message => $sid, status => 'failed', error_code => 30008,
+	url => webhook_url() . "?m=$id" }))->{ok}, 'a callback that a message failed is faster than the answer to its sending');
+is(message($node, $id, 'sid, status'), "$sid|failed", '... and taken');
+is(retried(2, $id), 'pending', '... and the message is sent again before that answer');
+wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
+is(message($node, $id, 'sid, status, former_sids'), sid_of_post('soon', 1) . "|queued|{$sid}", '... the new one');
+$standin->calm;
+
+# ---- an account that is refused -------------------------------------------------------------------
+
 $standin->change(account_sid(1), token => token(11));
 $open->run("BEGIN; UPDATE twilio_settings SET phone_number = '" . number_of(8) . "'");
 $id = send_sms($node, 1, body => 'refused');
