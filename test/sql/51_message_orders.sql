@@ -53,6 +53,13 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- a callback has brought the SID while somebody had locked the order: that it is canceled would not be true
+SELECT body FROM twilio_send_sms('+15005550009', 'sent meanwhile');
+UPDATE twilio_messages SET sid = 'SM' || repeat('c', 32), status = 'sent' WHERE body = 'sent meanwhile';
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'sent meanwhile';
+SELECT * FROM state WHERE body = 'sent meanwhile';
+DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
+
 -- again after a failure; the old attempt's SID is remembered
 SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
