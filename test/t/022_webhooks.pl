@@ -185,6 +185,22 @@ as_user($node, 4, "UPDATE twilio_settings SET account_sid = 'AC" . '9' x 32 . "'
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.credential WHERE user_id = '" . user_id(4) . "' AND previous_sealed IS NOT NULL"), '0',
 	'one of another account is forgotten');
 
+# An API key that Twilio refuses says nothing about the token, with which it signs.
+my $key = 'SK' . '1' x 32;
+$standin->change(account_sid(2), keys => [ { sid => $key, secret => 's' x 32 } ]);
+is(as_user($node, 2, "UPDATE twilio_settings SET api_key_sid = '$key', api_key_secret = '" . 's' x 32 . "'; SELECT verified FROM twilio_verify()")->{out}, 't', 'an API key is verified');
+($id, $sid) = sent_message(2, 'by key');
+$standin->change(account_sid(2), drop_keys => [$key]);
+send_sms($node, 2, body => 'by a key that is gone');
+wait_until { as_user($node, 2, 'SELECT is_verified FROM twilio_settings')->{out} eq 'f' } 10, '... and deleted at Twilio';
+ok(callback($node, $standin, 2, $sid, 'delivered')->{ok}, '... callbacks are still believed');
+ok(handle_webhook($node, $standin->control(POST => 'inbound', { account => account_sid(2), from => '+12025550170', to => number_of(2), body => 'STOP', url => webhook_url() }))->{ok},
+	'... and what is received is not lost');
+is(as_user($node, 2, 'SELECT phone_number FROM twilio_opt_outs')->{out}, '+12025550170', '... such as a STOP');
+as_user($node, 2, "UPDATE twilio_settings SET api_key_sid = NULL");
+is(callback($node, $standin, 2, $sid, 'delivered')->{state}, 'PT403', 'settings that were changed and not verified since get none');
+is(as_user($node, 2, 'SELECT verified FROM twilio_verify()')->{out}, 't', '... until they are');
+
 # ---- received -----------------------------------------------------------------------------------
 
 sub inbound { my (%order) = @_; return $standin->control(POST => 'inbound', { account => account_sid(1), from => '+12025550160', to => number_of(1), url => webhook_url(), %order }) }
