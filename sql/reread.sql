@@ -1,4 +1,5 @@
--- What becomes known late: the price of a message, and its final status where no callback brings it.
+-- What becomes known late: the price of a message, its final status where no callback brings it, and Twilio's sentence to
+-- an error code that one has brought.
 --
 -- What Twilio accepted within the same ten seconds is read again together, half a minute later, then at growing
 -- distances until two days have passed or nothing is missing: the order kind `message_reread`. A few messages are fetched
@@ -40,9 +41,10 @@ CREATE FUNCTION twilio_private.unfinished(message @extschema@.twilio_messages) R
 LANGUAGE sql IMMUTABLE
 RETURN message.sid IS NOT NULL AND message.direction = 'outbound' AND message.status <> 'scheduled'
        AND (twilio_private.status_rank(message.status) < 4
-            OR (message.price IS NULL AND message.status NOT IN ('failed', 'canceled')));
+            OR (message.price IS NULL AND message.status NOT IN ('failed', 'canceled'))
+            OR (message.error_code IS NOT NULL AND message.error_message IS NULL));
 COMMENT ON FUNCTION twilio_private.unfinished(@extschema@.twilio_messages) IS
-    'Whether Twilio has the message and its final status or price is not known yet.';
+    'Whether Twilio has the message and its final status, its price or the sentence to its error is not known yet.';
 REVOKE ALL ON FUNCTION twilio_private.unfinished(@extschema@.twilio_messages) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.follow_alone(user_id uuid, message_id uuid, step int, start timestamptz) RETURNS void
@@ -120,7 +122,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) IS
-    'Some of the messages accepted in that window whose final status or price is not known yet.';
+    'Some of the messages accepted in that window about which something is not known yet.';
 REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_requests(orders twilio_private.outbox[])

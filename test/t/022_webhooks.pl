@@ -156,6 +156,18 @@ is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... and link
 wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE kind = 'message'") == 0 } 10, '... when the answer comes';
 is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... it does not lower the status');
 
+# Twilio's sentence is seldom in a callback.
+for my $status (qw(failed undelivered))
+{
+	$standin->control(POST => 'fates', { match => { body => $status }, status => $status, error_code => 30003 });
+	($id, $sid) = sent_message(1, $status);
+	ok(callback($node, $standin, 1, $sid, $status, error_code => 30003)->{ok}, "a callback says $status and a code");
+	is(message($node, $id, 'status, error_code'), "$status|30003", '... which is kept');
+	wait_until { message($node, $id, "submitted_at < now() - interval '1 second'") eq 't' } 5, '... which Twilio shows by now';
+	wait_until { set_due_now($node, $_) for qw(message_reread message_fetch); message($node, $id, 'error_message') } 10, '... and its sentence follows';
+	is(message($node, $id, 'status, error_code, error_message'), "$status|30003|Unreachable destination handset", '... with nothing else changed');
+}
+
 # ---- tokens -------------------------------------------------------------------------------------
 
 ($id, $sid) = sent_message(3, 'rotation');
