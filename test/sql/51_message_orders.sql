@@ -60,6 +60,18 @@ SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'sent meanwhi
 SELECT * FROM state WHERE body = 'sent meanwhile';
 DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
 
+-- what is to be canceled at Twilio, which cannot be reached, is tried until its time
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
+SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+SELECT method FROM answer('expired', only_kind => 'message_cancel');
+SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+UPDATE twilio_messages SET send_at = now() WHERE body = 'planned';
+SELECT method FROM answer('expired', only_kind => 'message_cancel');
+SELECT kind FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+DELETE FROM twilio_messages WHERE body = 'planned';
+
 -- again after a failure; the old attempt's SID is remembered
 SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
