@@ -129,7 +129,9 @@ BEGIN
     PERFORM twilio_private.apply_messages(user_ids, ids, objects, 'api');
 EXCEPTION WHEN unique_violation THEN
     FOR n IN 1 .. cardinality(ids) LOOP
-        IF twilio_private.is_message(objects[n]) THEN
+        IF twilio_private.is_message(objects[n])
+           AND NOT EXISTS (SELECT FROM @extschema@.twilio_messages m
+                           WHERE m.user_id = user_ids[n] AND m.id = ids[n] AND objects[n] ->> 'sid' = ANY (m.former_sids)) THEN
             PERFORM twilio_private.adopt_sid(user_ids[n], ids[n], objects[n] ->> 'sid');
             PERFORM twilio_private.apply_messages(user_ids[n:n], ids[n:n], objects[n:n], 'api');
         END IF;

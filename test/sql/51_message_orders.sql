@@ -140,6 +140,17 @@ SELECT count(*) FROM looked_up(listed(5, 'twin'));
 SELECT twilio_private.apply_answers(ARRAY[user_id], ARRAY[id], ARRAY[listed(5, 'twin')]) FROM twilio_messages WHERE id <> :'mine';
 SELECT * FROM state;
 DELETE FROM twilio_messages;
+-- … but not one of an attempt before
+SELECT body FROM twilio_send_sms('+15005550009', 'retried');
+SELECT body FROM twilio_send_sms('+15005550009', 'adopted');
+SELECT count(*) FROM answer('sent', '{"status": "failed"}');
+SELECT r.body, r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'retried';
+SELECT body FROM twilio_send_sms('+15005550009', 'right');
+SELECT twilio_private.apply_answers(array_agg(r.user_id), array_agg(r.id), array_agg(jsonb_build_object('status', 'queued', 'sid', CASE r.body
+    WHEN 'retried' THEN r.former_sids[1] ELSE (SELECT sid FROM twilio_messages WHERE body = 'adopted') END)))
+FROM twilio_messages r WHERE r.body IN ('retried', 'right');
+SELECT body, status, sid, orders FROM state;
+DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;  -- re-readings of earlier messages see those of the next ten seconds, too
 
 -- prices come late: few messages are fetched, many are listed
