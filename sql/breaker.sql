@@ -24,7 +24,10 @@ BEGIN
     VALUES (open_breaker.user_id, open_breaker.error_code, coalesce(open_breaker.message, 'Twilio refuses the account'))
     ON CONFLICT (user_id) DO UPDATE SET error_code = EXCLUDED.error_code, message = EXCLUDED.message;
     PERFORM twilio_private.record_verification(open_breaker.user_id, false, NULL, NULL, NULL,
-                                               twilio_private.refusal(401, open_breaker.error_code, open_breaker.message),
+                                               twilio_private.refusal(
+                                                   401, open_breaker.error_code, open_breaker.message,
+                                                   api_key => EXISTS (SELECT FROM twilio_private.credential c
+                                                                      WHERE c.user_id = open_breaker.user_id AND c.kind = 'api_key_secret')),
                                                clock_timestamp());
 END
 $$;

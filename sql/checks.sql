@@ -61,6 +61,12 @@ COMMENT ON FUNCTION twilio_private.valid(text, text) IS
     'Returns the value when it is one that the field may hold (null is), and fails in the words of the guide otherwise.';
 REVOKE ALL ON FUNCTION twilio_private.valid(text, text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.is_recipient(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN coalesce(value ~ '^([+][1-9][0-9]{1,14}|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$', false);
+COMMENT ON FUNCTION twilio_private.is_recipient(text) IS 'Whether a message can be addressed to it: a number in E.164 format, or a channel''s address.';
+REVOKE ALL ON FUNCTION twilio_private.is_recipient(text) FROM PUBLIC;
+
 -- A dump turns row_security off. That is not enough without the rights: whoever is subject to row-level security could
 -- turn it off within the statement itself.
 CREATE FUNCTION twilio_private.restoring() RETURNS boolean

@@ -83,6 +83,9 @@ BEGIN
         IF FOUND THEN
             UPDATE @extschema@.twilio_messages m SET status = 'canceled', updated_at = clock_timestamp()
             WHERE m.user_id = owner AND m.id = twilio_cancel_message.id AND m.sid IS NULL;
+        END IF;
+        -- One that has a SID by now was sent: a callback has brought it while the order was locked.
+        IF FOUND THEN
             INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
             VALUES (owner, twilio_cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
             PERFORM pg_notify('twilio', twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));

@@ -16,8 +16,11 @@ BEGIN
     RETURN QUERY
         WITH submitted AS (
             UPDATE @extschema@.twilio_messages m
-            SET status = CASE WHEN m.send_at IS NULL OR m.send_at <= clock_timestamp()
-                                   OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at)
+            SET status = CASE WHEN (m.send_at IS NULL OR m.send_at <= clock_timestamp()
+                                    OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at))
+                                   AND NOT EXISTS (SELECT FROM @extschema@.twilio_opt_outs p
+                                                   WHERE p.user_id = m.user_id AND p.phone_number = m.to_number
+                                                     AND p.opted_in_at IS NULL)
                               THEN 'submitting' ELSE 'pending' END,
                 submitted_at = clock_timestamp(), updated_at = clock_timestamp()
             FROM unnest(orders) o
@@ -42,16 +45,22 @@ BEGIN
     GET DIAGNOSTICS built = ROW_COUNT;
 
     IF built < cardinality(orders) THEN
+        -- The recipient has opted out since they were ordered.
+        PERFORM twilio_private.fail_messages(ARRAY[m.user_id], ARRAY[m.id], ARRAY[21610], ARRAY['The recipient has opted out.'], 'local')
+        FROM unnest(orders) o
+        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        JOIN @extschema@.twilio_opt_outs p ON p.user_id = m.user_id AND p.phone_number = m.to_number AND p.opted_in_at IS NULL
+        WHERE m.sid IS NULL AND m.status = 'pending';
         -- Planned at Twilio when they were ordered, too close to their time by now: kept here until then.
         INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
-        SELECT o.user_id, 'message', m.id, m.send_at, o.expires_at
+        SELECT o.user_id, 'message', m.id, coalesce(m.send_at, clock_timestamp()), o.expires_at
         FROM unnest(orders) o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE m.sid IS NULL AND m.status = 'pending';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.message_requests(twilio_private.outbox[]) IS
-    'The POSTs that send these messages; marks them as submitting.';
+    'The POSTs that send these messages; marks them as submitting. To whom has opted out meanwhile nothing is sent.';
 REVOKE ALL ON FUNCTION twilio_private.message_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.fail_messages(user_ids uuid[], ids uuid[], codes int[], reasons text[], source text) RETURNS void
@@ -120,7 +129,9 @@ BEGIN
     PERFORM twilio_private.apply_messages(user_ids, ids, objects, 'api');
 EXCEPTION WHEN unique_violation THEN
     FOR n IN 1 .. cardinality(ids) LOOP
-        IF twilio_private.is_message(objects[n]) THEN
+        IF twilio_private.is_message(objects[n])
+           AND NOT EXISTS (SELECT FROM @extschema@.twilio_messages m
+                           WHERE m.user_id = user_ids[n] AND m.id = ids[n] AND objects[n] ->> 'sid' = ANY (m.former_sids)) THEN
             PERFORM twilio_private.adopt_sid(user_ids[n], ids[n], objects[n] ->> 'sid');
             PERFORM twilio_private.apply_messages(user_ids[n:n], ids[n:n], objects[n:n], 'api');
         END IF;
@@ -209,6 +220,11 @@ BEGIN
     -- Not to be cancelled any more (30409): look what it has become.
     INSERT INTO twilio_private.outbox (user_id, kind, ref)
     SELECT r.user_id, 'message_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected';
+    -- Twilio could not be told: it is tried on until it would be too late.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at)
+    SELECT m.user_id, 'message_cancel', m.id, clock_timestamp() + interval '1 minute'
+    FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
+    WHERE r.outcome NOT IN ('sent', 'rejected', 'retry') AND m.status IN ('scheduled', 'accepted') AND m.send_at > clock_timestamp();
 END
 $$;
 COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS

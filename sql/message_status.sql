@@ -70,7 +70,9 @@ BEGIN
             status = CASE WHEN m.sid IS NULL OR twilio_private.status_rank(s.status) > twilio_private.status_rank(m.status)
                           THEN s.status ELSE m.status END,
             error_code = CASE WHEN m.sid IS NULL THEN s.error_code ELSE coalesce(m.error_code, s.error_code) END,
-            error_message = CASE WHEN m.sid IS NULL OR m.error_code IS NULL THEN s.error_message ELSE m.error_message END,
+            error_message = CASE WHEN m.sid IS NULL OR m.error_code IS NULL THEN s.error_message
+                                 WHEN m.error_code = s.error_code THEN coalesce(m.error_message, s.error_message)
+                                 ELSE m.error_message END,
             from_number = coalesce(m.from_number, s.from_number),
             messaging_service_sid = coalesce(m.messaging_service_sid, s.messaging_service_sid),
             num_segments = coalesce(s.num_segments, m.num_segments),
@@ -82,10 +84,14 @@ BEGIN
                                 ELSE m.delivered_at END,
             updated_at = clock_timestamp()
         FROM said s
-        WHERE m.user_id = s.user_id AND m.id = s.id AND (m.sid IS NULL OR m.sid = s.sid)
+        -- What is said of an attempt before the message was sent again is not about this one.
+        WHERE m.user_id = s.user_id AND m.id = s.id
+          AND (m.sid = s.sid OR (m.sid IS NULL AND s.sid <> ALL (coalesce(m.former_sids, '{}'))))
           AND (m.sid IS NULL OR twilio_private.status_rank(s.status) > twilio_private.status_rank(m.status)
                OR (m.price IS NULL AND s.price IS NOT NULL) OR (m.sent_at IS NULL AND s.sent_at IS NOT NULL)
-               OR (m.error_code IS NULL AND s.error_code IS NOT NULL) OR (m.from_number IS NULL AND s.from_number IS NOT NULL))
+               OR (m.error_code IS NULL AND s.error_code IS NOT NULL)
+               OR (m.error_code = s.error_code AND m.error_message IS NULL AND s.error_message IS NOT NULL)
+               OR (m.from_number IS NULL AND s.from_number IS NOT NULL))
         RETURNING m.user_id, m.id, m.status, s.status AS said_status, s.error_code AS said_error_code
     ), noted AS (
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)

@@ -76,8 +76,7 @@ BEGIN
         NEW.user_id := twilio_private.require_user();
     END IF;
 
-    IF NEW.to_number IS NULL
-       OR NEW.to_number !~ '^([+][1-9][0-9]{1,14}|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$' THEN
+    IF NOT twilio_private.is_recipient(NEW.to_number) THEN
         PERFORM twilio_private.refuse_message('invalid recipient',
                                               'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
                                               'Write it like +1234567890, without spaces.');

@@ -31,6 +31,28 @@ CREATE POLICY own_rows ON @extschema@.twilio_opt_outs TO twilio_user
 GRANT SELECT, INSERT, UPDATE ON @extschema@.twilio_opt_outs TO twilio_user;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.twilio_opt_outs', '');
 
+-- SECURITY DEFINER: uses twilio_private; judges nothing but the number.
+CREATE FUNCTION twilio_private.check_opt_out() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT twilio_private.is_recipient(NEW.phone_number) THEN
+        RAISE EXCEPTION 'invalid recipient'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'No message can go to a number that is written like this, so it would keep none back.',
+                  HINT = 'Write it like +1234567890, without spaces.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.check_opt_out() IS 'Refuses what no message can be addressed to.';
+REVOKE ALL ON FUNCTION twilio_private.check_opt_out() FROM PUBLIC;
+-- Whatever Twilio reports is taken as it is.
+CREATE TRIGGER check_number BEFORE INSERT OR UPDATE OF phone_number ON @extschema@.twilio_opt_outs
+    FOR EACH ROW WHEN (row_security_active('@extschema@.twilio_opt_outs'::regclass))
+    EXECUTE FUNCTION twilio_private.check_opt_out();
+
 CREATE FUNCTION twilio_private.opt_out(user_ids uuid[], phone_numbers text[], reason text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -35,7 +35,8 @@ BEGIN
         IF answer.http_status >= 300 THEN
             RAISE EXCEPTION 'Twilio refused the credentials'
                 USING ERRCODE = 'PT409',
-                      DETAIL = twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message),
+                      DETAIL = twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message,
+                                                      api_key => account.api_key_sid IS NOT NULL),
                       HINT = 'Correct the settings, then verify them again: SELECT * FROM twilio_verify().';
         END IF;
         IF jsonb_typeof(answer.body -> 'incoming_phone_numbers') IS DISTINCT FROM 'array' THEN

@@ -1,9 +1,13 @@
--- What becomes known late: the price of a message, and its final status where no callback brings it.
+-- What becomes known late: the price of a message, its final status where no callback brings it, and Twilio's sentence to
+-- an error code that one has brought.
 --
 -- What Twilio accepted within the same ten seconds is read again together, half a minute later, then at growing
 -- distances until two days have passed or nothing is missing: the order kind `message_reread`. A few messages are fetched
 -- one by one (`message_fetch`), many are listed. Which messages these are, the events of that time say.
--- subject of a message_reread: step, then the window's beginning in seconds since 1970, then the page if not the first.
+-- One that may have no event of that time, because an attempt before had the same status or a callback was faster, is
+-- read alone, as often.
+-- subject of a message_reread: step, then the window's beginning in seconds since 1970, then the page if not the first;
+-- of a message_fetch: step and beginning where it is read alone, `scheduled` while Twilio keeps it for later.
 
 CREATE FUNCTION twilio_private.reread_at(step int, window_start timestamptz) RETURNS timestamptz
 LANGUAGE sql STABLE
@@ -33,14 +37,47 @@ COMMENT ON FUNCTION twilio_private.order_reread(uuid, int, timestamptz) IS
     'Orders the n-th re-reading of what Twilio accepted in a window of ten seconds, unless it is ordered already.';
 REVOKE ALL ON FUNCTION twilio_private.order_reread(uuid, int, timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.unfinished(message @extschema@.twilio_messages) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN message.sid IS NOT NULL AND message.direction = 'outbound' AND message.status <> 'scheduled'
+       AND (twilio_private.status_rank(message.status) < 4
+            OR (message.price IS NULL AND message.status NOT IN ('failed', 'canceled'))
+            OR (message.error_code IS NOT NULL AND message.error_message IS NULL));
+COMMENT ON FUNCTION twilio_private.unfinished(@extschema@.twilio_messages) IS
+    'Whether Twilio has the message and its final status, its price or the sentence to its error is not known yet.';
+REVOKE ALL ON FUNCTION twilio_private.unfinished(@extschema@.twilio_messages) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.follow_alone(user_id uuid, message_id uuid, step int, start timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    SELECT m.user_id, 'message_fetch', m.id, concat_ws(' ', step, extract(epoch FROM start)::bigint),
+           twilio_private.reread_at(step, start)
+    FROM @extschema@.twilio_messages m
+    WHERE m.user_id = follow_alone.user_id AND m.id = message_id
+      AND twilio_private.unfinished(m) AND twilio_private.reread_at(step, start) IS NOT NULL
+      AND NOT EXISTS (SELECT FROM twilio_private.outbox o
+                      WHERE o.ref = m.id AND o.kind = 'message_fetch' AND o.state = 'queued' AND o.subject IS NOT NULL)
+$$;
+COMMENT ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) IS
+    'Orders the n-th re-reading of one message, unless it is ordered already or nothing is missing.';
+REVOKE ALL ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.follow_messages(user_ids uuid[], ids uuid[], objects jsonb[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 BEGIN
     PERFORM twilio_private.order_reread(u.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'))
     FROM (SELECT DISTINCT unnest(user_ids) AS user_id) u;
+    PERFORM twilio_private.follow_alone(m.user_id, m.id, 0, clock_timestamp())
+    FROM unnest(user_ids, ids) AS u (user_id, id)
+    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+    WHERE m.former_sids IS NOT NULL;
     IF EXISTS (SELECT FROM unnest(objects) o WHERE o ->> 'status' = 'scheduled') THEN
         INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
         SELECT m.user_id, 'message_fetch', m.id, 'scheduled', greatest(m.send_at, clock_timestamp()) + interval '2 minutes'
@@ -80,13 +117,12 @@ BEGIN
               WHERE e.user_id = unfinished_messages.user_id AND e.source <> 'local'
                 AND e.id >= twilio_private.first_uuid_at(window_start - interval '3 seconds')
                 AND e.id < twilio_private.first_uuid_at(window_start + interval '11 seconds')
-                AND m.sid IS NOT NULL AND m.direction = 'outbound' AND m.status <> 'scheduled'
-                AND (twilio_private.status_rank(m.status) < 4 OR (m.price IS NULL AND m.status NOT IN ('failed', 'canceled')))
+                AND twilio_private.unfinished(m)
               LIMIT at_most) u;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) IS
-    'Some of the messages accepted in that window whose final status or price is not known yet.';
+    'Some of the messages accepted in that window about which something is not known yet.';
 REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_requests(orders twilio_private.outbox[])
@@ -195,13 +231,16 @@ AS $$
 BEGIN
     PERFORM twilio_private.apply_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body), 'poll')
     FROM unnest(results) r WHERE r.outcome = 'sent';
+    PERFORM twilio_private.follow_alone(r.user_id, r.ref, split_part(r.subject, ' ', 1)::int + 1,
+                                        to_timestamp(split_part(r.subject, ' ', 2)::bigint))
+    FROM unnest(results) r WHERE r.outcome <> 'retry' AND r.subject <> 'scheduled';
     -- What was planned is still planned, or now goes the way of all others.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
     SELECT r.user_id, 'message_fetch', r.ref, r.subject, clock_timestamp() + interval '30 minutes'
     FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
     WHERE r.subject = 'scheduled' AND r.outcome <> 'retry' AND m.status = 'scheduled'
       AND m.send_at > clock_timestamp() - interval '48 hours';
-    PERFORM twilio_private.follow_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body))
+    PERFORM twilio_private.follow_alone(r.user_id, r.ref, 0, clock_timestamp())
     FROM unnest(results) r WHERE r.subject = 'scheduled' AND r.outcome = 'sent' AND r.body ->> 'status' <> 'scheduled';
 END
 $$;

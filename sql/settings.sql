@@ -47,7 +47,8 @@ COMMENT ON COLUMN @extschema@.twilio_settings.account_sid IS
 COMMENT ON COLUMN @extschema@.twilio_settings.auth_token IS
     'Auth Token: at least 32 characters. Write-only, reads as ••••••••; writing that back keeps the stored token.';
 COMMENT ON COLUMN @extschema@.twilio_settings.phone_number IS 'Default sender in E.164 format, such as +1234567890, or null.';
-COMMENT ON COLUMN @extschema@.twilio_settings.sms_enabled IS 'Whether SMS may be sent.';
+COMMENT ON COLUMN @extschema@.twilio_settings.sms_enabled IS
+    'Whether SMS may be sent: false refuses new ones. What was ordered before still goes; is_active = false keeps that back.';
 COMMENT ON COLUMN @extschema@.twilio_settings.voice_enabled IS 'Whether calls may be placed.';
 COMMENT ON COLUMN @extschema@.twilio_settings.is_active IS 'Whether the account may be used at all.';
 COMMENT ON COLUMN @extschema@.twilio_settings.is_verified IS

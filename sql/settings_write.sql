@@ -232,26 +232,29 @@ $$;
 COMMENT ON FUNCTION twilio_private.settings_inserted() IS 'Stores the sealed secrets of a row that was really inserted.';
 REVOKE ALL ON FUNCTION twilio_private.settings_inserted() FROM PUBLIC;
 
--- Fires only when a secret is in the SET list. 'sealed' in NEW tells settings_update(), which fires next and puts the
+-- Fires for each secret that is in the SET list. 'sealed' in NEW tells settings_update(), which fires next and puts the
 -- mask there, that a secret was stored; a user cannot write that, for it would be refused here as too short.
 CREATE FUNCTION twilio_private.settings_seal() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    NEW.auth_token := twilio_private.stash_secret(NEW.user_id, 'auth_token', coalesce(NEW.auth_token, ''), true);
-    NEW.api_key_secret :=
-        twilio_private.stash_secret(NEW.user_id, 'api_key_secret', nullif(NEW.api_key_secret, ''), true);
-    IF twilio_private.store_stashed(NEW.user_id, 'auth_token') THEN
-        NEW.auth_token := 'sealed';
-    END IF;
-    IF twilio_private.store_stashed(NEW.user_id, 'api_key_secret') THEN
-        NEW.api_key_secret := 'sealed';
+    IF TG_ARGV[0] = 'auth_token' THEN
+        NEW.auth_token := twilio_private.stash_secret(NEW.user_id, 'auth_token', coalesce(NEW.auth_token, ''), true);
+        IF twilio_private.store_stashed(NEW.user_id, 'auth_token') THEN
+            NEW.auth_token := 'sealed';
+        END IF;
+    ELSE
+        NEW.api_key_secret :=
+            twilio_private.stash_secret(NEW.user_id, 'api_key_secret', nullif(NEW.api_key_secret, ''), true);
+        IF twilio_private.store_stashed(NEW.user_id, 'api_key_secret') THEN
+            NEW.api_key_secret := 'sealed';
+        END IF;
     END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.settings_seal() IS 'Seals and stores the secrets that an UPDATE or an upsert sets.';
+COMMENT ON FUNCTION twilio_private.settings_seal() IS 'Seals and stores a secret, named by its argument, that an UPDATE or an upsert sets.';
 REVOKE ALL ON FUNCTION twilio_private.settings_seal() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.settings_update() RETURNS trigger
@@ -366,8 +369,10 @@ CREATE TRIGGER step1_guard BEFORE INSERT OR UPDATE ON @extschema@.twilio_setting
     FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_guard();
 CREATE TRIGGER step2_insert BEFORE INSERT ON @extschema@.twilio_settings
     FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_insert();
-CREATE TRIGGER step2_seal BEFORE UPDATE OF auth_token, api_key_secret ON @extschema@.twilio_settings
-    FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_seal();
+CREATE TRIGGER step2_seal_key BEFORE UPDATE OF api_key_secret ON @extschema@.twilio_settings
+    FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_seal('api_key_secret');
+CREATE TRIGGER step2_seal_token BEFORE UPDATE OF auth_token ON @extschema@.twilio_settings
+    FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_seal('auth_token');
 CREATE TRIGGER step3_update BEFORE UPDATE ON @extschema@.twilio_settings
     FOR EACH ROW EXECUTE FUNCTION twilio_private.settings_update();
 CREATE TRIGGER inserted AFTER INSERT ON @extschema@.twilio_settings

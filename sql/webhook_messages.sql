@@ -17,10 +17,10 @@ BEGIN
         PERFORM twilio_private.look_for_messages(ARRAY[other.user_id], ARRAY[other.id], ARRAY[clock_timestamp()]);
     END IF;
     PERFORM twilio_private.end_doubt(adopt_sid.user_id, message_id);
-    PERFORM twilio_private.order_reread(adopt_sid.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'));
     UPDATE @extschema@.twilio_messages m
     SET sid = adopt_sid.sid, status = 'accepted', error_code = NULL, error_message = NULL, updated_at = clock_timestamp()
     WHERE m.user_id = adopt_sid.user_id AND m.id = message_id AND m.sid IS NULL;
+    PERFORM twilio_private.follow_messages(ARRAY[adopt_sid.user_id], ARRAY[message_id], NULL);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) IS

@@ -46,6 +46,16 @@ INSERT INTO twilio_settings (api_key_secret) VALUES (repeat('r', 32))
 ON CONFLICT (user_id) DO UPDATE SET api_key_secret = excluded.api_key_secret RETURNING api_key_sid, api_key_secret;
 SELECT * FROM secrets();
 
+-- of two secrets an upsert stores the one that it sets
+INSERT INTO twilio_settings (account_sid, auth_token, api_key_sid, api_key_secret)
+VALUES (:'sid', repeat('x', 32), 'SK' || repeat('2', 32), repeat('q', 32))
+ON CONFLICT (user_id) DO UPDATE SET api_key_secret = excluded.api_key_secret;
+SELECT * FROM secrets();
+INSERT INTO twilio_settings (account_sid, auth_token, api_key_sid, api_key_secret)
+VALUES (:'sid', repeat('y', 32), 'SK' || repeat('2', 32), repeat('p', 32))
+ON CONFLICT (user_id) DO UPDATE SET auth_token = excluded.auth_token;
+SELECT * FROM secrets();
+
 -- an API key is a pair
 SELECT attempt('UPDATE twilio_settings SET api_key_secret = NULL');
 SELECT attempt($$UPDATE twilio_settings SET api_key_sid = NULL, api_key_secret = repeat('x', 32)$$);

@@ -127,7 +127,14 @@ SELECT id AS planned FROM twilio_send_sms('+15005550009', 'planned', send_at => 
 SELECT due_at > now() AS "kept here" FROM twilio_queue WHERE message_id = :'planned';
 UPDATE twilio_settings SET messaging_service_sid = NULL;
 
+-- an opt-out is written as the messages that it keeps back
+SELECT number, attempt(format('INSERT INTO twilio_opt_outs (phone_number) VALUES (%L)', number))
+FROM unnest(ARRAY['+1 500 555 0011', '15005550011', '(500) 555-0011', '', '+15005550011', 'whatsapp:+15005550011']) number;
+SELECT attempt($$UPDATE twilio_opt_outs SET phone_number = phone_number || ' '$$);
+SELECT status FROM twilio_send_sms('+15005550011', 'kept back');
+
 RESET ROLE;
+DELETE FROM twilio_opt_outs;
 -- what goes with a message
 DELETE FROM twilio_messages WHERE user_id = :'alice';
 SELECT (SELECT count(*) FROM twilio_message_events) AS events, (SELECT count(*) FROM twilio_private.outbox) AS orders;

@@ -53,6 +53,25 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- a callback has brought the SID while somebody had locked the order: that it is canceled would not be true
+SELECT body FROM twilio_send_sms('+15005550009', 'sent meanwhile');
+UPDATE twilio_messages SET sid = 'SM' || repeat('c', 32), status = 'sent' WHERE body = 'sent meanwhile';
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'sent meanwhile';
+SELECT * FROM state WHERE body = 'sent meanwhile';
+DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
+
+-- what is to be canceled at Twilio, which cannot be reached, is tried until its time
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
+SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+SELECT method FROM answer('expired', only_kind => 'message_cancel');
+SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+UPDATE twilio_messages SET send_at = now() WHERE body = 'planned';
+SELECT method FROM answer('expired', only_kind => 'message_cancel');
+SELECT kind FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+DELETE FROM twilio_messages WHERE body = 'planned';
+
 -- again after a failure; the old attempt's SID is remembered
 SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
@@ -120,6 +139,17 @@ SELECT id AS mine FROM twilio_messages ORDER BY id LIMIT 1 \gset
 SELECT count(*) FROM looked_up(listed(5, 'twin'));
 SELECT twilio_private.apply_answers(ARRAY[user_id], ARRAY[id], ARRAY[listed(5, 'twin')]) FROM twilio_messages WHERE id <> :'mine';
 SELECT * FROM state;
+DELETE FROM twilio_messages;
+-- … but not one of an attempt before
+SELECT body FROM twilio_send_sms('+15005550009', 'retried');
+SELECT body FROM twilio_send_sms('+15005550009', 'adopted');
+SELECT count(*) FROM answer('sent', '{"status": "failed"}');
+SELECT r.body, r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'retried';
+SELECT body FROM twilio_send_sms('+15005550009', 'right');
+SELECT twilio_private.apply_answers(array_agg(r.user_id), array_agg(r.id), array_agg(jsonb_build_object('status', 'queued', 'sid', CASE r.body
+    WHEN 'retried' THEN r.former_sids[1] ELSE (SELECT sid FROM twilio_messages WHERE body = 'adopted') END)))
+FROM twilio_messages r WHERE r.body IN ('retried', 'right');
+SELECT body, status, sid, orders FROM state;
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;  -- re-readings of earlier messages see those of the next ten seconds, too
 

@@ -66,6 +66,13 @@ is($standin->count(account => account_sid(21), user => 'SK' . '1' x 32, path => 
 as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 'x' x 32 . "'");
 is(settings(21, 'is_verified'), 'f', 'changing the secret of a key resets is_verified');
 is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20003', 'a wrong secret of an API key is an answer');
+as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 's' x 32 . "'");
+is(as_user($node, 21, $verify)->{out}, 't|active|Full|', 'a key is verified');
+$standin->change(account_sid(21), drop_keys => [ 'SK' . '1' x 32 ]);
+like(as_user($node, 21, 'SELECT * FROM twilio_phone_numbers()')->{detail}, qr/API key/, '... and deleted at Twilio, which the list says');
+as_user($node, 21, "SELECT twilio_send_sms('+12025550199', 'Hello', from_number => '+12025550100')");
+wait_until { settings(21, 'is_verified') eq 'f' } 10, '... a message finds it out, too';
+like(settings(21, 'verification_error'), qr/API key/, '... and says that it is the key');
 
 is(as_user($node, 22, 'SELECT * FROM twilio_verify()')->{state}, 'PT404', 'without settings it is PT404');
 is(run_sql($node, 'SELECT * FROM twilio_verify()', role => 'twilio_user')->{state}, '42501', 'without a user it is 42501');

@@ -156,6 +156,18 @@ is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... and link
 wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE kind = 'message'") == 0 } 10, '... when the answer comes';
 is(message($node, $id, 'status, sid'), "delivered|$posted->{sid}", '... it does not lower the status');
 
+# Twilio's sentence is seldom in a callback.
+for my $status (qw(failed undelivered))
+{
+	$standin->control(POST => 'fates', { match => { body => $status }, status => $status, error_code => 30003 });
+	($id, $sid) = sent_message(1, $status);
+	ok(callback($node, $standin, 1, $sid, $status, error_code => 30003)->{ok}, "a callback says $status and a code");
+	is(message($node, $id, 'status, error_code'), "$status|30003", '... which is kept');
+	wait_until { message($node, $id, "submitted_at < now() - interval '1 second'") eq 't' } 5, '... which Twilio shows by now';
+	wait_until { set_due_now($node, $_) for qw(message_reread message_fetch); message($node, $id, 'error_message') } 10, '... and its sentence follows';
+	is(message($node, $id, 'status, error_code, error_message'), "$status|30003|Unreachable destination handset", '... with nothing else changed');
+}
+
 # ---- tokens -------------------------------------------------------------------------------------
 
 ($id, $sid) = sent_message(3, 'rotation');
@@ -184,6 +196,22 @@ is(callback($node, $standin, 4, $sid, 'sent', token => 'd' x 32)->{state}, 'PT40
 as_user($node, 4, "UPDATE twilio_settings SET account_sid = 'AC" . '9' x 32 . "'");
 is($node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.credential WHERE user_id = '" . user_id(4) . "' AND previous_sealed IS NOT NULL"), '0',
 	'one of another account is forgotten');
+
+# An API key that Twilio refuses says nothing about the token, with which it signs.
+my $key = 'SK' . '1' x 32;
+$standin->change(account_sid(2), keys => [ { sid => $key, secret => 's' x 32 } ]);
+is(as_user($node, 2, "UPDATE twilio_settings SET api_key_sid = '$key', api_key_secret = '" . 's' x 32 . "'; SELECT verified FROM twilio_verify()")->{out}, 't', 'an API key is verified');
+($id, $sid) = sent_message(2, 'by key');
+$standin->change(account_sid(2), drop_keys => [$key]);
+send_sms($node, 2, body => 'by a key that is gone');
+wait_until { as_user($node, 2, 'SELECT is_verified FROM twilio_settings')->{out} eq 'f' } 10, '... and deleted at Twilio';
+ok(callback($node, $standin, 2, $sid, 'delivered')->{ok}, '... callbacks are still believed');
+ok(handle_webhook($node, $standin->control(POST => 'inbound', { account => account_sid(2), from => '+12025550170', to => number_of(2), body => 'STOP', url => webhook_url() }))->{ok},
+	'... and what is received is not lost');
+is(as_user($node, 2, 'SELECT phone_number FROM twilio_opt_outs')->{out}, '+12025550170', '... such as a STOP');
+as_user($node, 2, "UPDATE twilio_settings SET api_key_sid = NULL");
+is(callback($node, $standin, 2, $sid, 'delivered')->{state}, 'PT403', 'settings that were changed and not verified since get none');
+is(as_user($node, 2, 'SELECT verified FROM twilio_verify()')->{out}, 't', '... until they are');
 
 # ---- received -----------------------------------------------------------------------------------
 

@@ -74,6 +74,60 @@ goes_out("beside a repetition $_", '... others go on') for 1 .. 3;
 $open->run('ROLLBACK');
 wait_until { message($node, $id, 'price IS NOT NULL') eq 't' } 10, '... and what was read is recorded in the end';
 
+# ---- sent again while something about the attempt before is under way -----------------------------
+
+sub retried { my ($n, $id) = @_; return as_user($node, $n, "SELECT status FROM twilio_retry_message('$id')")->{out} }
+sub sid_of_post { my ($body, $n) = @_; return $standin->ledger(method => 'POST', path => 'Messages', body => $body)->[$n]{sid} }
+$id = send_sms($node, 2, body => 'fetched');
+wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
+my $sid = message($node, $id, 'sid');
+$node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'undelivered' WHERE id = '$id'");
+$standin->behave('delay', match => { method => 'GET', path => $sid }, ms => 1500, times => 1);
+$standin->behave('delay', match => { method => 'POST', body => 'fetched' }, ms => 2500, times => 1);
+wait_until { set_due_now($node, 'message_reread'); $standin->count(method => 'GET', path => $sid) > 0 } 10, '... and read again';
+is(retried(2, $id), 'pending', '... while its tenant sends it again');
+wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
+is(message($node, $id, 'sid, status, former_sids'), sid_of_post('fetched', 1) . "|queued|{$sid}", '... the new one');
+
+$standin->behave('delay', match => { method => 'POST', body => 'soon' }, ms => 1500, times => 1);
+$standin->behave('delay', match => { method => 'POST', body => 'soon' }, ms => 2500, times => 1);
+$id = under_way(2, 'soon');
+$sid = sid_of_post('soon', 0);
+ok(handle_webhook($node, $standin->control(POST => 'callback', { account => account_sid(2), message => $sid, status => 'failed', error_code => 30008,
+	url => webhook_url() . "?m=$id" }))->{ok}, 'a callback that a message failed is faster than the answer to its sending');
+is(message($node, $id, 'sid, status'), "$sid|failed", '... and taken');
+is(retried(2, $id), 'pending', '... and the message is sent again before that answer');
+wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
+is(message($node, $id, 'sid, status, former_sids'), sid_of_post('soon', 1) . "|queued|{$sid}", '... the new one');
+
+# A status that it had before is no new event.
+$id = send_sms($node, 2, body => 'repeated');
+wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
+$node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'failed', error_code = 30008 WHERE id = '$id';
+	DELETE FROM twilio_private.outbox WHERE kind = 'message_reread'; SET session_replication_role = replica;
+	UPDATE twilio_message_events SET id = overlay(id::text PLACING '0190' FROM 1)::uuid WHERE message_id = '$id'");
+is(retried(2, $id), 'pending', '... and sent again later');
+wait_until { message($node, $id, 'sid') } 10, '... and accepted as before';
+wait_until { set_due_now($node, $_) for qw(message_reread message_fetch); message($node, $id, 'status, price IS NOT NULL') eq 'delivered|t' } 10,
+  '... and read again until its final status and price are known';
+
+$id = send_sms($node, 2, body => 'planned');
+wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
+# As if Twilio had kept it for later, and a callback had told that it was delivered.
+$sid = message($node, $id, 'sid');
+$standin->behave('status', match => { method => 'GET', path => $sid }, times => 1, status => 200, body_json => { sid => $sid, status => 'delivered', price => undef });
+$node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'delivered' WHERE id = '$id'; DELETE FROM twilio_private.outbox WHERE kind = 'message_reread';
+	UPDATE twilio_private.outbox SET due_at = now() WHERE kind = 'message_fetch';
+	INSERT INTO twilio_message_events (user_id, message_id, status, source) VALUES ('" . user_id(2) . "', '$id', 'delivered', 'callback');
+	INSERT INTO twilio_private.outbox (user_id, kind, ref, subject) VALUES ('" . user_id(2) . "', 'message_fetch', '$id', 'scheduled'); SET session_replication_role = replica;
+	UPDATE twilio_message_events SET id = overlay(id::text PLACING '0190' FROM 1)::uuid WHERE message_id = '$id'");
+wait_until { $node->safe_psql('postgres', "SELECT subject LIKE '0 %' FROM twilio_private.outbox WHERE ref = '$id' AND kind = 'message_fetch' AND due_at > now()") eq 't' } 10,
+  'one that Twilio kept for later, and whose status a callback was first to tell, is read alone';
+wait_until { set_due_now($node, $_) for qw(message_reread message_fetch); message($node, $id, 'price IS NOT NULL') eq 't' } 10, '... until its price is known';
+$standin->calm;
+
+# ---- an account that is refused -------------------------------------------------------------------
+
 $standin->change(account_sid(1), token => token(11));
 $open->run("BEGIN; UPDATE twilio_settings SET phone_number = '" . number_of(8) . "'");
 $id = send_sms($node, 1, body => 'refused');
