@@ -169,8 +169,8 @@ BEGIN
     WHERE m.user_id = owner AND m.id = message.id
     RETURNING * INTO message;
     DELETE FROM twilio_private.outbox o WHERE o.ref = message.id AND o.user_id = owner AND o.state = 'queued';
-    INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
-    VALUES (owner, 'message', message.id, greatest(clock_timestamp(), message.send_at), message.expires_at);
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at, expires_at)
+    VALUES (owner, 'message', message.id, 'again', greatest(clock_timestamp(), message.send_at), message.expires_at);
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
     VALUES (owner, message.id, 'pending', 'local') ON CONFLICT DO NOTHING;
     RETURN message;

@@ -1,4 +1,5 @@
 -- The order kinds `message` (the sending) and `message_cancel`: what is posted to Twilio, and what its answer means.
+-- subject of a message: `again` if it was sent before.
 
 CREATE FUNCTION twilio_private.message_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
@@ -52,8 +53,8 @@ BEGIN
         JOIN @extschema@.twilio_opt_outs p ON p.user_id = m.user_id AND p.phone_number = m.to_number AND p.opted_in_at IS NULL
         WHERE m.sid IS NULL AND m.status = 'pending';
         -- Planned at Twilio when they were ordered, too close to their time by now: kept here until then.
-        INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
-        SELECT o.user_id, 'message', m.id, coalesce(m.send_at, clock_timestamp()), o.expires_at
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at, expires_at)
+        SELECT o.user_id, 'message', m.id, o.subject, coalesce(m.send_at, clock_timestamp()), o.expires_at
         FROM unnest(orders) o JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE m.sid IS NULL AND m.status = 'pending';
     END IF;
@@ -159,6 +160,8 @@ BEGIN
         WHEN 'sent' THEN
             PERFORM twilio_private.apply_answers(said.user_ids, said.ids, said.objects);
             PERFORM twilio_private.follow_messages(said.user_ids, said.ids, said.objects);
+            PERFORM twilio_private.follow_alone(r.user_id, r.ref, 0, clock_timestamp())
+            FROM unnest(results) r WHERE r.outcome = 'sent' AND r.subject = 'again';
             IF EXISTS (SELECT FROM unnest(said.objects) o WHERE NOT twilio_private.is_message(o)) THEN
                 PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id), array_agg(u.ended_at))
                 FROM unnest(said.user_ids, said.ids, said.ended_at, said.objects) AS u (user_id, id, ended_at, object)

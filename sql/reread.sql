@@ -64,6 +64,16 @@ COMMENT ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) IS
     'Orders the n-th re-reading of one message, unless it is ordered already or nothing is missing.';
 REVOKE ALL ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.follow_repeated(message @extschema@.twilio_messages) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT twilio_private.follow_alone(message.user_id, message.id, 0, clock_timestamp()) WHERE message.former_sids IS NOT NULL
+$$;
+COMMENT ON FUNCTION twilio_private.follow_repeated(@extschema@.twilio_messages) IS
+    'Orders that a message is read again alone, if it was sent again.';
+REVOKE ALL ON FUNCTION twilio_private.follow_repeated(@extschema@.twilio_messages) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.follow_messages(user_ids uuid[], ids uuid[], objects jsonb[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -74,10 +84,6 @@ AS $$
 BEGIN
     PERFORM twilio_private.order_reread(u.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'))
     FROM (SELECT DISTINCT unnest(user_ids) AS user_id) u;
-    PERFORM twilio_private.follow_alone(m.user_id, m.id, 0, clock_timestamp())
-    FROM unnest(user_ids, ids) AS u (user_id, id)
-    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
-    WHERE m.former_sids IS NOT NULL;
     IF EXISTS (SELECT FROM unnest(objects) o WHERE o ->> 'status' = 'scheduled') THEN
         INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
         SELECT m.user_id, 'message_fetch', m.id, 'scheduled', greatest(m.send_at, clock_timestamp()) + interval '2 minutes'

@@ -23,7 +23,8 @@ private:
 };
 
 // Wipes whatever is free in the arena of this thread and in what the thread keeps for itself, whoever has freed it:
-// OpenSSL and nghttp2 do not wipe what they give back. Takes some milliseconds, for a thread that has nothing else to do.
+// OpenSSL and nghttp2 do not wipe what they give back. Takes some milliseconds, for a thread that has nothing else to
+// do.
 void wipeFreedMemory() noexcept;
 
 // Wipes what calls that have returned left on the stack.
