@@ -49,6 +49,7 @@ struct Worker {
     std::atomic<std::uint32_t> cancellations;
     std::atomic<std::uint64_t> audited; // the last batch of asks whose audit rows are visible
     Counters counters;
+    Oid reported; // the database that counters and last error are about; others use the slot later
 };
 
 // Where a backend leaves its ask and the worker the answer, in the form of

@@ -49,6 +49,20 @@ configure($node, $standin, 1, db => 'two');
 is(as_user($node, 1, 'SELECT verified FROM twilio_verify()', db => 'two')->{out}, 't',
 	'a question asked in a database is answered by its worker');
 
+sub reported { my ($db) = @_; return $node->safe_psql($db, 'SELECT asks_answered, last_error FROM twilio_private.worker_stats()') }
+create_database($node, 'noisy');
+configure($node, $standin, 1, db => 'noisy');
+$standin->behave('drop-before', times => 10);
+isnt(as_user($node, 1, 'SELECT twilio_verify()', db => 'noisy')->{ok}, 1, 'a question that fails ...');
+$standin->calm;
+like(reported('noisy'), qr/^1\|./, '... is reported in its database');
+kill TERM => wait_for_worker($node, 'noisy');
+wait_until { reported('noisy') =~ /^1\|./ && worker_pid($node, 'noisy') } 10, '... also when its worker is another';
+$node->safe_psql('template1', 'DROP DATABASE noisy');
+create_database($node, 'quiet');
+wait_for_worker($node, 'quiet');
+is(reported('quiet'), '0|', '... and not in one that comes after it');
+
 # ---- kills ------------------------------------------------------------------------------------
 
 for my $signal (qw(TERM KILL))
