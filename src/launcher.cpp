@@ -240,6 +240,7 @@ void attendAll()
     std::erase_if(known, [&](const auto& item) {
         return std::find(databases.begin(), databases.end(), item.first) == databases.end();
     });
+    shared::freeAllBut(databases);
     auto const now = Clock::now();
     int starting = 0;
     for (Oid oid : databases)

@@ -186,6 +186,15 @@ Worker* reserve(Oid database)
     return slot;
 }
 
+void freeAllBut(const std::vector<Oid>& databases)
+{
+    Locked lock;
+    for (Worker& worker : state->workers)
+        if (worker.state != WorkerState::none && worker.pid == 0 &&
+            std::find(databases.begin(), databases.end(), worker.database) == databases.end())
+            empty(worker, WorkerState::none);
+}
+
 Worker* attach(int index, std::uint64_t generation)
 {
     Locked lock;

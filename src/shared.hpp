@@ -105,7 +105,8 @@ void bar(Oid database, std::chrono::milliseconds patience);
 void lift();
 
 // For the launcher.
-Worker* reserve(Oid database); // state starting, a new generation; null when all slots are taken
+Worker* reserve(Oid database);                      // state starting, a new generation; null when all slots are taken
+void freeAllBut(const std::vector<Oid>& databases); // the slots of databases that are gone
 
 // For a worker: takes over the slot reserved for it, or returns null when the
 // launcher has given up on it meanwhile or the database is barred.

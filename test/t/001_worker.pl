@@ -172,5 +172,9 @@ create_database($node, map { "crowd$_" } 1 .. 3);
 wait_until { slurp_file($node->logfile, $offset) =~ /no background worker is free.*?HINT:.*?max_worker_processes/s } 10,
   'a database without a free worker slot is named in a warning, with the setting to raise';
 is(scalar(() = slurp_file($node->logfile) =~ /no background worker is free/g), 1, '... said once');
+$node->safe_psql('postgres', "CREATE DATABASE passing;\nDROP DATABASE passing;\n" x 64);
+create_database($node, 'last');
+wait_until { $node->safe_psql('last', 'SELECT state FROM twilio_private.worker_stats()') eq 'no worker slot' } 10,
+  'databases that are gone leave their places to others';
 
 TwilioTest::finish();
