@@ -61,13 +61,36 @@ void onObjectAccess(ObjectAccessType access, Oid classId, Oid objectId, int subI
         pending.extension = true;
 }
 
+// A flag of a row of the catalog.
+template<typename Row>
+bool isSet(bool Row::*flag, int cache, Oid row)
+{
+    HeapTuple const tuple = SearchSysCache1(cache, ObjectIdGetDatum(row));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    bool const value = reinterpret_cast<Row*>(GETSTRUCT(tuple))->*flag;
+    ReleaseSysCache(tuple);
+    return value;
+}
+
+bool owns(Oid database)
+{
+    return pg::ownsDatabase(database, GetUserId());
+}
+
+bool mayCopy(Oid database)
+{
+    return owns(database) || (isSet(&FormData_pg_authid::rolcreatedb, AUTHOID, GetUserId()) &&
+                              isSet(&FormData_pg_database::datistemplate, DATABASEOID, database));
+}
+
 // Sends the worker of a database away and keeps it out, if the caller has any right to ask.
-void clear(const char* database, bool ownerOnly)
+void clear(const char* database, bool (*mayAsk)(Oid database))
 {
     if (database == nullptr || shared::state == nullptr || RecoveryInProgress())
         return;
     Oid const oid = get_database_oid(database, true);
-    if (!OidIsValid(oid) || oid == MyDatabaseId || (ownerOnly && !pg::ownsDatabase(oid, GetUserId())))
+    if (!OidIsValid(oid) || oid == MyDatabaseId || !mayAsk(oid))
         return;
     pending.bars = true;
     shared::bar(oid, 4s);
@@ -101,25 +124,23 @@ void before(Node* statement)
         pending.extension = true;
         break;
     case T_DropdbStmt:
-        clear(reinterpret_cast<DropdbStmt*>(statement)->dbname, true);
+        clear(reinterpret_cast<DropdbStmt*>(statement)->dbname, owns);
         break;
     case T_RenameStmt: {
         auto* rename = reinterpret_cast<RenameStmt*>(statement);
         if (rename->renameType == OBJECT_DATABASE)
-            clear(rename->subname, true);
+            clear(rename->subname, owns);
         break;
     }
     case T_AlterDatabaseStmt: {
         auto* alter = reinterpret_cast<AlterDatabaseStmt*>(statement);
         if (movesTablespace(*alter))
-            clear(alter->dbname, true);
+            clear(alter->dbname, owns);
         break;
     }
-    case T_CreatedbStmt: {
-        const char* source = templateOf(*reinterpret_cast<CreatedbStmt*>(statement));
-        clear(source, std::strcmp(source, "template1") != 0);
+    case T_CreatedbStmt:
+        clear(templateOf(*reinterpret_cast<CreatedbStmt*>(statement)), mayCopy);
         break;
-    }
     default:
         break;
     }

@@ -144,6 +144,14 @@ for my $case (
 }
 wait_for_worker($node, 'copy', 10, 'the copy of a database with the extension has a worker');
 
+$node->safe_psql('postgres', 'ALTER DATABASE copy IS_TEMPLATE true; CREATE ROLE maker CREATEDB; CREATE ROLE other');
+my $made = run_sql($node, 'CREATE DATABASE made TEMPLATE copy', db => 'template1', role => 'maker', within => 5);
+ok($made->{ok}, 'a database that is marked as a template can be copied by others than its owner') or diag($made->{error});
+my $kept = wait_for_worker($node, 'copy');
+is(run_sql($node, 'CREATE DATABASE made TEMPLATE copy', db => 'template1', role => 'other')->{state}, '42501', '... who may create databases');
+is(worker_pid($node, 'copy'), $kept, '... and nobody else sends its worker away');
+$node->safe_psql('postgres', 'ALTER DATABASE copy IS_TEMPLATE false');
+
 $standin->calm;
 my $aborted = run_sql($node, 'DROP DATABASE nowhere_to_be_found', db => 'template1');
 is($aborted->{state}, '3D000', 'a drop database that fails fails as it always did');
