@@ -270,7 +270,8 @@ void makeKeyFile()
         readKeyFile(path);
     } catch (const KeyFileError& error) {
         if (error.kind() == KeyFileError::Kind::missing) {
-            createKeyFile(path);
+            if (!createKeyFile(path))
+                throw; // it is a link that leads nowhere
             ereport(LOG,
                     (errmsg("twilio: created key file \"%s\"", path.c_str()),
                      errhint("Back it up apart from the database: without it no stored credential can be opened.")));
