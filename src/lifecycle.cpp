@@ -5,7 +5,7 @@
 //   DROP EXTENSION, in any way    the worker is poked, looks, and leaves
 //   DROP/RENAME/MOVE DATABASE     the worker is sent away first and kept out
 //   CREATE DATABASE TEMPLATE      until the statement's transaction has ended
-//   COMMIT PREPARED               the worker looks for orders
+//   COMMIT PREPARED               the worker looks for orders; the extension may have come or gone
 #include "lifecycle.hpp"
 
 #include "guard.hpp"
@@ -156,12 +156,16 @@ void onUtility(PlannedStmt* planned, const char* query, bool readOnlyTree, Proce
                ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* receiver,
                QueryCompletion* completion)
 {
-    bool const wake = commitsPrepared(planned->utilityStmt);
+    bool const prepared = commitsPrepared(planned->utilityStmt);
+    Oid const extension = prepared ? get_extension_oid("pg_twilio", true) : InvalidOid;
     before(planned->utilityStmt);
     (previousUtility != nullptr ? previousUtility : standard_ProcessUtility)(
         planned, query, readOnlyTree, context, parameters, environment, receiver, completion);
-    if (wake)
-        shared::wakeOrders(MyDatabaseId);
+    if (!prepared)
+        return;
+    shared::wakeOrders(MyDatabaseId);
+    if (get_extension_oid("pg_twilio", true) != extension)
+        pending.extension = true;
 }
 
 } // namespace

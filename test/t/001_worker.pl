@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $standin = start_standin();
-my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 16\n");
+my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 16\nmax_prepared_transactions = 1\n");
 
 # ---- CREATE and DROP EXTENSION ----------------------------------------------------------------
 
@@ -28,6 +28,14 @@ wait_for_no_worker($node, 'postgres', 5, 'drop extension ends the worker');
 
 $node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION pg_twilio; ROLLBACK');
 wait_for_no_worker($node, 'postgres', 5, 'a create extension that is rolled back starts none');
+
+$node->safe_psql('postgres', "BEGIN; CREATE EXTENSION pg_twilio; PREPARE TRANSACTION 'it'");
+wait_for_no_worker($node, 'postgres', 5, 'a create extension that is prepared starts none');
+$node->safe_psql('postgres', "COMMIT PREPARED 'it'");
+wait_for_worker($node, 'postgres', 5, '... but when it is committed');
+$node->safe_psql('postgres', "BEGIN; DROP EXTENSION pg_twilio; PREPARE TRANSACTION 'it'");
+$node->safe_psql('postgres', "COMMIT PREPARED 'it'");
+wait_for_no_worker($node, 'postgres', 5, '... and a drop extension ends it likewise');
 
 my $log_before = -s $node->logfile;
 # DDL that waited for a worker would be cancelled.
