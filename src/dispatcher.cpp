@@ -163,6 +163,7 @@ void Dispatcher::poll(TimePoint now)
 
 void Dispatcher::work(AuditTrail& audit)
 {
+    thread_.check(); // else what it has lost would stay under way for ever
     collect();
     auto const now = Clock::now();
     if (paused_ || now < troubleUntil_)

@@ -250,8 +250,7 @@ void Transfer::setHeaders(const Request& request)
 int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
 {
     auto& transfer = *static_cast<Transfer*>(self);
-    const bool mayRepeat = transfer.method_ == "GET";
-    if (transfer.timesIssued_ > 0 && !mayRepeat)
+    if (transfer.timesIssued_ > 0 && transfer.method_ != "GET")
         return CURL_PREREQFUNC_ABORT;
     // libcurl 8 does not look whether a connection that it has used lately is still there.
     if (transfer.timesIssued_ == 0 && SocketWatch::isHungUp(transfer.socket())) {
@@ -350,8 +349,10 @@ Reply Transfer::finish(CURLcode result)
     else if (result == CURLE_ABORTED_BY_CALLBACK)
         error = timesIssued_ > 0 ? "the connection broke after the request had been sent"
                                  : "the connection was closed before the request was sent";
+    else if (result == CURLE_COULDNT_RESOLVE_PROXY || (result != CURLE_OK && error_[0] == '\0'))
+        error = curl_easy_strerror(result); // of a proxy, for curl might tell its password
     else if (result != CURLE_OK)
-        error = printable(error_[0] != '\0' ? error_ : curl_easy_strerror(result));
+        error = printable(error_);
     return makeReply(transportOf(result), std::move(error));
 }
 

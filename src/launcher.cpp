@@ -240,6 +240,7 @@ void attendAll()
     std::erase_if(known, [&](const auto& item) {
         return std::find(databases.begin(), databases.end(), item.first) == databases.end();
     });
+    shared::freeAllBut(databases);
     auto const now = Clock::now();
     int starting = 0;
     for (Oid oid : databases)
@@ -269,7 +270,8 @@ void makeKeyFile()
         readKeyFile(path);
     } catch (const KeyFileError& error) {
         if (error.kind() == KeyFileError::Kind::missing) {
-            createKeyFile(path);
+            if (!createKeyFile(path))
+                throw; // it is a link that leads nowhere
             ereport(LOG,
                     (errmsg("twilio: created key file \"%s\"", path.c_str()),
                      errhint("Back it up apart from the database: without it no stored credential can be opened.")));

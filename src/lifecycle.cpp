@@ -5,7 +5,7 @@
 //   DROP EXTENSION, in any way    the worker is poked, looks, and leaves
 //   DROP/RENAME/MOVE DATABASE     the worker is sent away first and kept out
 //   CREATE DATABASE TEMPLATE      until the statement's transaction has ended
-//   COMMIT PREPARED               the worker looks for orders
+//   COMMIT PREPARED               the worker looks for orders; the extension may have come or gone
 #include "lifecycle.hpp"
 
 #include "guard.hpp"
@@ -61,13 +61,36 @@ void onObjectAccess(ObjectAccessType access, Oid classId, Oid objectId, int subI
         pending.extension = true;
 }
 
+// A flag of a row of the catalog.
+template<typename Row>
+bool isSet(bool Row::*flag, int cache, Oid row)
+{
+    HeapTuple const tuple = SearchSysCache1(cache, ObjectIdGetDatum(row));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    bool const value = reinterpret_cast<Row*>(GETSTRUCT(tuple))->*flag;
+    ReleaseSysCache(tuple);
+    return value;
+}
+
+bool owns(Oid database)
+{
+    return pg::ownsDatabase(database, GetUserId());
+}
+
+bool mayCopy(Oid database)
+{
+    return owns(database) || (isSet(&FormData_pg_authid::rolcreatedb, AUTHOID, GetUserId()) &&
+                              isSet(&FormData_pg_database::datistemplate, DATABASEOID, database));
+}
+
 // Sends the worker of a database away and keeps it out, if the caller has any right to ask.
-void clear(const char* database, bool ownerOnly)
+void clear(const char* database, bool (*mayAsk)(Oid database))
 {
     if (database == nullptr || shared::state == nullptr || RecoveryInProgress())
         return;
     Oid const oid = get_database_oid(database, true);
-    if (!OidIsValid(oid) || oid == MyDatabaseId || (ownerOnly && !pg::ownsDatabase(oid, GetUserId())))
+    if (!OidIsValid(oid) || oid == MyDatabaseId || !mayAsk(oid))
         return;
     pending.bars = true;
     shared::bar(oid, 4s);
@@ -101,25 +124,23 @@ void before(Node* statement)
         pending.extension = true;
         break;
     case T_DropdbStmt:
-        clear(reinterpret_cast<DropdbStmt*>(statement)->dbname, true);
+        clear(reinterpret_cast<DropdbStmt*>(statement)->dbname, owns);
         break;
     case T_RenameStmt: {
         auto* rename = reinterpret_cast<RenameStmt*>(statement);
         if (rename->renameType == OBJECT_DATABASE)
-            clear(rename->subname, true);
+            clear(rename->subname, owns);
         break;
     }
     case T_AlterDatabaseStmt: {
         auto* alter = reinterpret_cast<AlterDatabaseStmt*>(statement);
         if (movesTablespace(*alter))
-            clear(alter->dbname, true);
+            clear(alter->dbname, owns);
         break;
     }
-    case T_CreatedbStmt: {
-        const char* source = templateOf(*reinterpret_cast<CreatedbStmt*>(statement));
-        clear(source, std::strcmp(source, "template1") != 0);
+    case T_CreatedbStmt:
+        clear(templateOf(*reinterpret_cast<CreatedbStmt*>(statement)), mayCopy);
         break;
-    }
     default:
         break;
     }
@@ -135,12 +156,16 @@ void onUtility(PlannedStmt* planned, const char* query, bool readOnlyTree, Proce
                ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* receiver,
                QueryCompletion* completion)
 {
-    bool const wake = commitsPrepared(planned->utilityStmt);
+    bool const prepared = commitsPrepared(planned->utilityStmt);
+    Oid const extension = prepared ? get_extension_oid("pg_twilio", true) : InvalidOid;
     before(planned->utilityStmt);
     (previousUtility != nullptr ? previousUtility : standard_ProcessUtility)(
         planned, query, readOnlyTree, context, parameters, environment, receiver, completion);
-    if (wake)
-        shared::wakeOrders(MyDatabaseId);
+    if (!prepared)
+        return;
+    shared::wakeOrders(MyDatabaseId);
+    if (get_extension_oid("pg_twilio", true) != extension)
+        pending.extension = true;
 }
 
 } // namespace

@@ -62,10 +62,15 @@ void SendingThread::begin()
     ::pthread_attr_destroy(&attributes);
 }
 
-void SendingThread::lend()
+void SendingThread::check()
 {
     if (failure_)
         std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void SendingThread::lend()
+{
+    check();
     if (!thread_)
         begin();
     if (!thread_)

@@ -37,6 +37,9 @@ public:
         SendingThread& thread_;
     };
 
+    // Throws what has failed during the last loan, after which nobody knows what became of the sender's orders.
+    void check();
+
     // Ends the thread, which wipes what is free of its memory; the next loan starts another. May be called during a
     // loan, when the process ends.
     void end() noexcept;
@@ -44,7 +47,7 @@ public:
 private:
     enum class Turn : int { workers, threads, over };
 
-    void lend(); // throws what has failed during the last loan
+    void lend();
     void takeBack() noexcept;
     void begin();
     void run() noexcept;

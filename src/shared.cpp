@@ -48,6 +48,22 @@ void empty(Worker& worker, WorkerState finally)
         worker.database = InvalidOid;
 }
 
+// The one that the database had before, if it is free.
+Worker* findFree(Oid database)
+{
+    Worker* found = nullptr;
+    for (Worker& worker : state->workers)
+        if (worker.state == WorkerState::none && (found == nullptr || worker.reported == database))
+            found = &worker;
+    return found;
+}
+
+void forgetReported(Worker& worker)
+{
+    worker.counters.asksAnswered = worker.counters.sent = worker.counters.failed = 0;
+    worker.lastError[0] = '\0';
+}
+
 void wakeLauncher()
 {
     if (state->launcherLatch != nullptr)
@@ -158,15 +174,25 @@ void lift()
 Worker* reserve(Oid database)
 {
     Worker* slot = find(database);
-    for (Worker& worker : state->workers)
-        if (slot == nullptr && worker.state == WorkerState::none)
-            slot = &worker;
+    if (slot == nullptr)
+        slot = findFree(database);
     if (slot == nullptr)
         return nullptr;
     empty(*slot, WorkerState::starting);
     slot->database = database;
     slot->note[0] = '\0';
+    if (std::exchange(slot->reported, database) != database)
+        forgetReported(*slot);
     return slot;
+}
+
+void freeAllBut(const std::vector<Oid>& databases)
+{
+    Locked lock;
+    for (Worker& worker : state->workers)
+        if (worker.state != WorkerState::none && worker.pid == 0 &&
+            std::find(databases.begin(), databases.end(), worker.database) == databases.end())
+            empty(worker, WorkerState::none);
 }
 
 Worker* attach(int index, std::uint64_t generation)

@@ -49,6 +49,7 @@ struct Worker {
     std::atomic<std::uint32_t> cancellations;
     std::atomic<std::uint64_t> audited; // the last batch of asks whose audit rows are visible
     Counters counters;
+    Oid reported; // the database that counters and last error are about; others use the slot later
 };
 
 // Where a backend leaves its ask and the worker the answer, in the form of
@@ -104,7 +105,8 @@ void bar(Oid database, std::chrono::milliseconds patience);
 void lift();
 
 // For the launcher.
-Worker* reserve(Oid database); // state starting, a new generation; null when all slots are taken
+Worker* reserve(Oid database);                      // state starting, a new generation; null when all slots are taken
+void freeAllBut(const std::vector<Oid>& databases); // the slots of databases that are gone
 
 // For a worker: takes over the slot reserved for it, or returns null when the
 // launcher has given up on it meanwhile or the database is barred.

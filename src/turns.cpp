@@ -2,6 +2,7 @@
 #include "turns.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -9,9 +10,17 @@
 
 namespace twilio {
 
+namespace {
+
+// How long a tenant whose orders somebody has locked is passed over.
+constexpr std::chrono::milliseconds whileLocked{200};
+
+} // namespace
+
 void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
 {
     nextDue_ = TimePoint::max();
+    listedAt_ = now;
     allServed_ = false;
     for (auto& [user, tenant] : tenants_)
         tenant->listed = false;
@@ -24,10 +33,11 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
         slot->dueSince = each.dueSince;
         slot->ceiling.setMaximum(each.maxInFlight);
         slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);
-        if (each.nextDue <= now)
+        slot->listedAsDue = each.nextDue <= now;
+        if (TimePoint const due = std::max(each.nextDue, slot->lockedUntil); due <= now)
             rotation_.enter(each.user);
         else
-            nextDue_ = std::min(nextDue_, each.nextDue);
+            nextDue_ = std::min(nextDue_, due);
     }
     for (const auto& [user, tenant] : tenants_)
         if (!tenant->listed)
@@ -67,7 +77,11 @@ bool Turns::claimed(const std::vector<Share>& shares, const TenantMap<int>& got)
     for (const Share& share : shares) {
         auto const found = got.find(share.user);
         int const count = found == got.end() ? 0 : found->second;
-        tenants_.at(share.user)->ready += count;
+        Tenant& tenant = *tenants_.at(share.user);
+        tenant.ready += count;
+        // A transaction that is open has locked what is due.
+        if (std::exchange(tenant.listedAsDue, false) && count == 0)
+            tenant.lockedUntil = listedAt_ + whileLocked;
         if (count < share.count) {
             rotation_.leave(share.user);
             drained = true;

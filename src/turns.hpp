@@ -74,12 +74,15 @@ private:
         int ready = 0;
         int inFlight = 0;
         bool listed = false;
+        bool listedAsDue = false; // and nothing claimed since
+        TimePoint lockedUntil{};
         std::optional<Refusal> refused;
     };
 
     TenantMap<std::unique_ptr<Tenant>> tenants_;
     Rotation rotation_; // tenants that may have something due
     TimePoint nextDue_ = TimePoint::max();
+    TimePoint listedAt_{};
     bool allServed_ = false; // nobody in the rotation may have more at present
 };
 

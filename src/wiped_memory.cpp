@@ -23,7 +23,8 @@ constexpr std::size_t largestCached = 1032;     // up to this, each thread keeps
 constexpr std::size_t smallestPiece = 24;
 constexpr std::size_t sizeStep = 16;
 constexpr std::size_t roomToGrow = 16 * 1024 * 1024; // an arena may grow a little for each size
-constexpr std::size_t betweenLooks = 16 * 1024;
+constexpr std::size_t looks = 16; // at whether the arena has grown; each passes over all that is free
+constexpr std::size_t leastSideBySide = 4 * 1024;
 constexpr std::size_t stackDepth = 64 * 1024;
 
 } // namespace
@@ -72,19 +73,29 @@ void wipeFreedMemory() noexcept
     Piece* taken = nullptr;
     // Where malloc() is not glibc's (a sanitizer's, one that was preloaded), glibc knows of nothing free.
     std::size_t left = ::mallinfo2().fordblks + roomToGrow;
+    const std::size_t extent = ::mallinfo2().arena;
+    const std::size_t lookEvery = std::min(left / looks, roomToGrow / 4) / largestPiece + 1;
+    std::size_t mostSideBySide = 0; // more than that is nowhere free any more; not known at first
     for (std::size_t size = largestPiece; size >= smallestPiece;
          size = size > largestCached ? std::max(size / 2, largestCached) : size - sizeStep) {
-        const std::size_t pieces = std::max<std::size_t>(1, betweenLooks / size);
-        const std::size_t before = ::mallinfo2().arena;
-        for (std::size_t n = 1; left >= size && (n % pieces != 0 || ::mallinfo2().arena == before); n++) {
+        const char* end = nullptr;
+        std::size_t sideBySide = 0;
+        for (std::size_t n = 1; left >= size; n++) {
             auto* const piece = static_cast<Piece*>(std::malloc(size));
             if (piece == nullptr)
                 break;
-            ::explicit_bzero(piece, ::malloc_usable_size(piece));
+            const std::size_t usable = ::malloc_usable_size(piece);
+            ::explicit_bzero(piece, usable);
             piece->next = taken;
             taken = piece;
             left -= size;
+            // Nothing that was free is left, if the arena has grown, or if the pieces lie where no such place was left.
+            sideBySide = reinterpret_cast<const char*>(piece) == end ? sideBySide + usable : usable;
+            end = reinterpret_cast<const char*>(piece) + usable + sizeof(std::size_t);
+            if (mostSideBySide == 0 ? n % lookEvery == 0 && ::mallinfo2().arena != extent : sideBySide > mostSideBySide)
+                break;
         }
+        mostSideBySide = 2 * std::max(size, leastSideBySide);
     }
     while (taken != nullptr)
         std::free(std::exchange(taken, taken->next));

@@ -34,8 +34,14 @@ using std::chrono::milliseconds;
 // Secrets are wiped when nothing has happened for this long.
 constexpr milliseconds forgetAfter = 2s;
 constexpr milliseconds lastWords = 500ms;
+constexpr milliseconds betweenLooks = 500ms;
 
 shared::Worker* slot = nullptr;
+
+milliseconds until(TimePoint due)
+{
+    return std::max(1ms, std::chrono::ceil<milliseconds>(due - Clock::now()));
+}
 
 Options engineOptions()
 {
@@ -87,7 +93,7 @@ public:
     void run()
     {
         while (!ShutdownRequestPending && shared::isMine(shared_)) {
-            if (shared_.lookAgain.exchange(false) && !look())
+            if (!isStillThere())
                 return;
             if (shared_.ordersWaiting.exchange(false))
                 orders_.wake();
@@ -101,6 +107,23 @@ public:
     bool look();
 
 private:
+    // Looks again when somebody has asked for that. An extension that is locked is there: its DROP may be rolled back.
+    bool isStillThere()
+    {
+        if (Clock::now() < lookNotBefore_ || !shared_.lookAgain.exchange(false))
+            return true;
+        try {
+            return look();
+        } catch (const pg::Error& error) {
+            if (!isPassing(error))
+                throw;
+            pg::logError(error, "looking for the extension");
+            shared_.lookAgain = true;
+            lookNotBefore_ = Clock::now() + betweenLooks;
+            return true;
+        }
+    }
+
     void turn()
     {
         asks_.admit();
@@ -164,10 +187,10 @@ private:
         wait = std::min(wait, orders_.waitMillis());
         if (!audit_.empty())
             wait = std::min<milliseconds>(wait, 500ms);
+        if (shared_.lookAgain)
+            wait = std::min(wait, until(lookNotBefore_));
         if (!forgotten_)
-            wait = std::min(wait, std::max<milliseconds>(1ms, std::chrono::duration_cast<milliseconds>(
-                                                                  idleSince_ + forgetAfter - Clock::now()) +
-                                                                  1ms));
+            wait = std::min(wait, until(idleSince_ + forgetAfter));
         return static_cast<long>(wait.count());
     }
 
@@ -208,6 +231,7 @@ private:
     std::uint32_t waitEvent_ = 0;
     TimePoint idleSince_ = Clock::now();
     bool forgotten_ = false;
+    TimePoint lookNotBefore_{};
 };
 
 bool Worker::look()

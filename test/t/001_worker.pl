@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $standin = start_standin();
-my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 16\n");
+my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 16\nmax_prepared_transactions = 1\n");
 
 # ---- CREATE and DROP EXTENSION ----------------------------------------------------------------
 
@@ -29,6 +29,14 @@ wait_for_no_worker($node, 'postgres', 5, 'drop extension ends the worker');
 $node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION pg_twilio; ROLLBACK');
 wait_for_no_worker($node, 'postgres', 5, 'a create extension that is rolled back starts none');
 
+$node->safe_psql('postgres', "BEGIN; CREATE EXTENSION pg_twilio; PREPARE TRANSACTION 'it'");
+wait_for_no_worker($node, 'postgres', 5, 'a create extension that is prepared starts none');
+$node->safe_psql('postgres', "COMMIT PREPARED 'it'");
+wait_for_worker($node, 'postgres', 5, '... but when it is committed');
+$node->safe_psql('postgres', "BEGIN; DROP EXTENSION pg_twilio; PREPARE TRANSACTION 'it'");
+$node->safe_psql('postgres', "COMMIT PREPARED 'it'");
+wait_for_no_worker($node, 'postgres', 5, '... and a drop extension ends it likewise');
+
 my $log_before = -s $node->logfile;
 # DDL that waited for a worker would be cancelled.
 my $cycles = run_sql($node, "DROP EXTENSION IF EXISTS pg_twilio;\n" . "CREATE EXTENSION pg_twilio; DROP EXTENSION pg_twilio;\n" x 50, within => 5, timeout => 120);
@@ -48,6 +56,20 @@ wait_for_worker($node, $_, 5, "database $_ has its worker") for qw(one two three
 configure($node, $standin, 1, db => 'two');
 is(as_user($node, 1, 'SELECT verified FROM twilio_verify()', db => 'two')->{out}, 't',
 	'a question asked in a database is answered by its worker');
+
+sub reported { my ($db) = @_; return $node->safe_psql($db, 'SELECT asks_answered, last_error FROM twilio_private.worker_stats()') }
+create_database($node, 'noisy');
+configure($node, $standin, 1, db => 'noisy');
+$standin->behave('drop-before', times => 10);
+isnt(as_user($node, 1, 'SELECT twilio_verify()', db => 'noisy')->{ok}, 1, 'a question that fails ...');
+$standin->calm;
+like(reported('noisy'), qr/^1\|./, '... is reported in its database');
+kill TERM => wait_for_worker($node, 'noisy');
+wait_until { reported('noisy') =~ /^1\|./ && worker_pid($node, 'noisy') } 10, '... also when its worker is another';
+$node->safe_psql('template1', 'DROP DATABASE noisy');
+create_database($node, 'quiet');
+wait_for_worker($node, 'quiet');
+is(reported('quiet'), '0|', '... and not in one that comes after it');
 
 # ---- kills ------------------------------------------------------------------------------------
 
@@ -130,6 +152,14 @@ for my $case (
 }
 wait_for_worker($node, 'copy', 10, 'the copy of a database with the extension has a worker');
 
+$node->safe_psql('postgres', 'ALTER DATABASE copy IS_TEMPLATE true; CREATE ROLE maker CREATEDB; CREATE ROLE other');
+my $made = run_sql($node, 'CREATE DATABASE made TEMPLATE copy', db => 'template1', role => 'maker', within => 5);
+ok($made->{ok}, 'a database that is marked as a template can be copied by others than its owner') or diag($made->{error});
+my $kept = wait_for_worker($node, 'copy');
+is(run_sql($node, 'CREATE DATABASE made TEMPLATE copy', db => 'template1', role => 'other')->{state}, '42501', '... who may create databases');
+is(worker_pid($node, 'copy'), $kept, '... and nobody else sends its worker away');
+$node->safe_psql('postgres', 'ALTER DATABASE copy IS_TEMPLATE false');
+
 $standin->calm;
 my $aborted = run_sql($node, 'DROP DATABASE nowhere_to_be_found', db => 'template1');
 is($aborted->{state}, '3D000', 'a drop database that fails fails as it always did');
@@ -158,5 +188,9 @@ create_database($node, map { "crowd$_" } 1 .. 3);
 wait_until { slurp_file($node->logfile, $offset) =~ /no background worker is free.*?HINT:.*?max_worker_processes/s } 10,
   'a database without a free worker slot is named in a warning, with the setting to raise';
 is(scalar(() = slurp_file($node->logfile) =~ /no background worker is free/g), 1, '... said once');
+$node->safe_psql('postgres', "CREATE DATABASE passing;\nDROP DATABASE passing;\n" x 64);
+create_database($node, 'last');
+wait_until { $node->safe_psql('last', 'SELECT state FROM twilio_private.worker_stats()') eq 'no worker slot' } 10,
+  'databases that are gone leave their places to others';
 
 TwilioTest::finish();

@@ -223,6 +223,15 @@ is(as_user($node, 2, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'with 
 
 $node->stop;
 rename $key_file, "$key_file.away";
+symlink "$key_file.nowhere", $key_file;
+my $said_before = -s $node->logfile;
+$node->start;
+wait_for_worker($node);
+like(slurp_file($node->logfile, $said_before), qr/WARNING.*key file cannot be created\n.*pg_twilio\.key/, 'a key file that is a link to nowhere is warned of');
+unlike(slurp_file($node->logfile, $said_before), qr/created key file/, '... and not said to be made');
+
+$node->stop;
+unlink $key_file;
 $node->start;
 wait_for_worker($node);
 wait_until { -e $key_file } 5, 'a missing key file is made anew';

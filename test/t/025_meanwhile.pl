@@ -179,6 +179,20 @@ is($node->safe_psql('postgres', "SELECT is_verified FROM twilio_settings WHERE u
 is(breakers(3), '0', '... and its breaker closed');
 $standin->calm;
 
+# ---- about to be dropped --------------------------------------------------------------------------
+
+my $worker = worker_pid($node);
+$standin->behave('delay', match => { method => 'POST', body => 'kept' }, ms => 3000);
+$id = under_way(4, 'kept');
+my $drop = connect_session($node);
+$drop->run('BEGIN; DROP EXTENSION pg_twilio CASCADE');
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_trgm');
+wait_until { slurp_file($node->logfile) =~ /looking for the extension failed/ } 3, 'a worker looks for an extension that is locked to be dropped';
+$drop->run('ROLLBACK');
+wait_until { message($node, $id, 'sid') } 15, 'when it is not, a message that was under way is sent';
+is(worker_pid($node), $worker, '... by the same worker');
+is(accepted($standin, body => 'kept'), 1, '... once');
+
 # ---- dropped and created again --------------------------------------------------------------------
 
 # The new orders get the numbers of the old ones.

@@ -1,9 +1,12 @@
 // An engine that has been told to forget holds no token, neither as it was given
 // nor as it went over the wire. The server runs in a process of its own, because
 // it would hold one.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include <malloc.h>
 #include <sys/wait.h>
@@ -214,4 +217,33 @@ TEST_P(Forgets, everySecretOfTheThreadThatSent)
     engine.forget();
     thread.end();
     expectNothingLeft();
+}
+
+// What lies scattered between pieces that are in use is found, too, and in no time.
+TEST(WipeFreedMemory, wipesWhatLiesInManyPlaces)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "the sanitizer keeps freed memory as it was";
+#endif
+    constexpr int count = 100'000;
+    constexpr std::size_t place = 32; // behind what the allocator writes into free memory
+    const std::string needle = maskedToken();
+    const auto scatterAndWipe = [&] {
+        std::vector<void*> kept;
+        std::vector<void*> freed;
+        for (int i = 0; i < count; i++) {
+            kept.push_back(std::malloc(160));
+            freed.push_back(std::malloc(i % 100 == 0 ? 9000 : 96 + static_cast<std::size_t>(i % 10) * 16));
+            makeToken(static_cast<char*>(freed.back()) + place);
+        }
+        std::for_each(freed.begin(), freed.end(), std::free);
+        EXPECT_GE(occurrences(needle), std::size_t{count} / 2);
+        const TimePoint begin = Clock::now();
+        wipeFreedMemory();
+        EXPECT_LT(Clock::now() - begin, 1s);
+        EXPECT_EQ(occurrences(needle), 0u);
+        std::for_each(kept.begin(), kept.end(), std::free);
+    };
+    scatterAndWipe();
+    std::thread(scatterAndWipe).join();
 }

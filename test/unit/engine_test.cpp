@@ -316,6 +316,21 @@ TEST_F(EngineTest, goesThroughAProxyWhenOneIsSet)
     EXPECT_TRUE(server_->received().empty());
 }
 
+TEST_F(EngineTest, tellsNobodyThePasswordOfAProxy)
+{
+    for (const char* proxy :
+         {"http://user:secret@127.0.0.1:1", "http://user:secret@127.0.0.1:80a", "http://user:secret@nowhere.invalid:1",
+          "socks5://user:secret@127.0.0.1:1", "http://user:secret:127.0.0.1:1", "http://user:secret#@127.0.0.1:1",
+          "https://user:secret@127.0.0.1:99999", "http://user:secret@[127.0.0.1"}) {
+        Options changed = options();
+        changed.proxy = proxy;
+        HttpEngine engine(changed);
+        const Reply reply = ask(engine, post(1));
+        EXPECT_EQ(reply.transport, Transport::unreachable) << proxy;
+        EXPECT_EQ(reply.error.find("secret"), std::string::npos) << reply.error;
+    }
+}
+
 TEST_F(EngineTest, ignoresProxiesOfTheEnvironment)
 {
     serve([](const Received&) { return respond(201); });

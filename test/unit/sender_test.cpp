@@ -205,6 +205,24 @@ TEST_F(SenderTest, isItsOwnersAgainAfterEachOfManyLoans)
     EXPECT_EQ(std::unique(answered.begin(), answered.end()), answered.end());
 }
 
+TEST_F(SenderTest, tellsWhatHasFailedDuringALoan)
+{
+    Options unusable = options();
+    unusable.userAgent = std::string(9'000'000, 'x'); // more than curl takes
+    HttpEngine engine(unusable);
+    Sender sender(engine);
+    sender.allow(1);
+    readyFor(sender, 1);
+    add(sender, 1, 1);
+    SendingThread thread(sender);
+    EXPECT_NO_THROW(thread.check());
+    {
+        const SendingThread::Loan loan(thread);
+    }
+    EXPECT_THROW(thread.check(), std::bad_alloc);
+    EXPECT_NO_THROW(thread.check());
+}
+
 TEST_F(SenderTest, endsInTheMiddleOfALoan)
 {
     serve([](const Received&) { return misbehave(Answer::Kind::hang); });

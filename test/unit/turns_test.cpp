@@ -40,6 +40,23 @@ TEST(Turns, dealEqualSharesToThoseWhoWait)
     }
 }
 
+TEST(Turns, passOverATenantWhoseOrdersAreLocked)
+{
+    Turns turns;
+    auto const claim = [&](TimePoint now, const TenantMap<int>& got) {
+        turns.list({waiting(1), waiting(2)}, now);
+        auto const shares = turns.deal(20, now);
+        turns.claimed(shares, got);
+        return countOf(shares, 1);
+    };
+    EXPECT_GT(claim(start, {{tenant(2), 1}}), 0);
+    EXPECT_EQ(claim(start + 1ms, {{tenant(2), 1}}), 0) << "it is due, but nothing could be claimed";
+    EXPECT_GT(turns.nextDue(), start + 100ms);
+    EXPECT_GT(claim(turns.nextDue(), {{tenant(1), 1}}), 0) << "it is tried again";
+    EXPECT_GT(claim(start + 1s, {{tenant(1), 1}}), 0) << "it has got one";
+    EXPECT_GT(claim(start + 1s, {}), 0);
+}
+
 TEST(Turns, tellFromWhenOnATenantHasSomethingDue)
 {
     Turns turns;
