@@ -53,7 +53,7 @@ BEGIN
         FROM (SELECT q.id, row_number() OVER (PARTITION BY q.user_id ORDER BY q.due_at, q.id) AS place
               FROM twilio_private.outbox q
               WHERE q.state = 'queued' AND q.kind = 'message' AND q.due_at <= clock_timestamp()) next
-        WHERE o.id = next.id AND (most IS NULL OR next.place <= most)
+        WHERE o.id = next.id AND o.state = 'queued' AND (most IS NULL OR next.place <= most)
         RETURNING o.user_id, o.ref
     )
     SELECT array_agg(d.user_id), array_agg(d.ref) INTO user_ids, ids FROM doubtful d;

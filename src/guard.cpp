@@ -95,13 +95,15 @@ void Transaction::commit()
     close();
 }
 
-// What was meant to end this transaction is not to end what comes after it.
+// What was meant to end this transaction is not to end what comes after it; and what it waited for may have taken for
+// its own a wake-up that was meant for us.
 void Transaction::close()
 {
     open_ = false;
     isOpen_ = 0;
     disable_timeout(STATEMENT_TIMEOUT, false);
     QueryCancelPending = false;
+    SetLatch(MyLatch);
 }
 
 void Transaction::onCancel(int signal)

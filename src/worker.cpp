@@ -196,8 +196,7 @@ private:
 
     void wait()
     {
-        // What was waited for inside the turn may have taken the signal's latch for its own.
-        long const millis = ShutdownRequestPending ? 0 : waitMillis();
+        long const millis = waitMillis();
         pg::guarded([&] {
             WaitEvent event;
             (void)WaitEventSetWait(set_, millis, &event, 1, waitEvent_);
