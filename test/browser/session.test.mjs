@@ -77,6 +77,32 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
     assert.ok(!text.includes(secret), secret);
 });
 
+test('in a frame of the app: whoever signs in there is whose data the page shows', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const other = await stack.newTenant();
+  const page = await openPage(t, browser, stack, null, { path: '/api/' });
+  await page.evaluate((token) => {
+    sessionStorage.setItem('twilio.jwt', token);
+    document.body.replaceChildren(Object.assign(document.createElement('iframe'), { src: '/twilio-settings' }));
+  }, tenant.token);
+  const frame = page.frameLocator('iframe');
+  const status = (text) => frame.locator('#status', { hasText: text }).waitFor();
+  await status('Verified');
+  await frame.getByLabel('Message', { exact: true }).fill('a text of the first user');
+  await frame.getByLabel('Account SID').fill('typed by the first user');
+
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), other.token);
+  await status('Not configured');
+  assert.deepEqual(
+    [await frame.locator('#account_sid').inputValue(), await frame.locator('#body').inputValue()],
+    ['', ''],
+  );
+  await page.evaluate(() => sessionStorage.removeItem('twilio.jwt'));
+  await status('Signed out');
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), tenant.token);
+  await status('Verified');
+});
+
 test('two windows: what one saves the other shows, and neither undoes the other', async (t) => {
   const tenant = await stack.configuredTenant();
   const one = await openPage(t, browser, stack, tenant.token);
