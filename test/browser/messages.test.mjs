@@ -289,6 +289,29 @@ test('more than 1000 messages, which PostgREST gives in parts: the oldest is rea
   assert.equal(await page.locator('#messages-list > li').count(), 1010);
 });
 
+test("where the server does not know the browser's time zone, days are counted by its offset", async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, null, { timezoneId: 'Asia/Kolkata' });
+  // Chromium says Asia/Calcutta, which Debian 13 has no more; this name nobody has.
+  await page.addInitScript(() => {
+    const said = Intl.DateTimeFormat.prototype.resolvedOptions;
+    Intl.DateTimeFormat.prototype.resolvedOptions = function resolvedOptions() {
+      return { ...said.call(this), timeZone: 'Asia/Nowhere' };
+    };
+  });
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).searchParams.get('time_zone')));
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), tenant.token);
+  await page.reload();
+  await page.locator('#chart svg').waitFor();
+  assert.equal(await page.locator('#messages-state').innerText(), '');
+  const zone = asked.filter(Boolean).at(-1);
+  const [[minutes]] = await stack.sql(
+    `SELECT extract(epoch FROM now() AT TIME ZONE '${zone}' - now() AT TIME ZONE 'Asia/Kolkata') / 60`,
+  );
+  assert.equal(Number(minutes), 0, zone);
+});
+
 test('another user sees none of it', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'For your eyes only');
