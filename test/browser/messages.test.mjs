@@ -312,6 +312,18 @@ test("where the server does not know the browser's time zone, days are counted b
   assert.equal(Number(minutes), 0, zone);
 });
 
+test('why numbers cannot be told to report here is said', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.request('PATCH', `/api/twilio_settings?user_id=eq.${tenant.user}`, {
+    token: tenant.token,
+    body: { is_active: false },
+  });
+  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await shows(page, '#numbers-empty', 'The Twilio account is switched off.');
+  assert.doesNotMatch(await page.locator('#numbers').innerText(), /list could not be fetched/);
+  await page.waitForFunction(() => /switched off/.test(document.querySelector('#announcer').textContent));
+});
+
 test('another user sees none of it', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'For your eyes only');
