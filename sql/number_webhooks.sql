@@ -1,5 +1,5 @@
 -- twilio_configure_webhooks(): tells Twilio where to report what the user's numbers receive. An order of the kind
--- `number_webhooks` per number; its subject is the SID of the number.
+-- `number_webhooks` per number; its subject is the SID of the number. What a number does with calls stays as it is.
 
 -- SECURITY DEFINER: a user may not write orders. It is about the numbers of the current user alone.
 CREATE FUNCTION @extschema@.twilio_configure_webhooks() RETURNS int
@@ -50,7 +50,7 @@ DECLARE
 BEGIN
     RETURN QUERY
         SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/IncomingPhoneNumbers/%s.json', n.sid),
-               twilio_private.form_encode(ARRAY['SmsUrl', url, 'SmsMethod', 'POST', 'StatusCallback', url, 'StatusCallbackMethod', 'POST'])
+               twilio_private.form_encode(ARRAY['SmsUrl', url, 'SmsMethod', 'POST'])
         FROM unnest(orders) o
         JOIN @extschema@.twilio_numbers n ON n.user_id = o.user_id AND n.sid = o.subject
         WHERE url <> '';

@@ -250,6 +250,12 @@ test('numbers are told to report here, and what they receive is shown', async (t
   const { tenant, page } = await openVerified(t);
   await page.getByRole('button', { name: 'Receive messages here' }).click();
   await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
+  // Nothing about calls, whose status another program may be waiting for.
+  assert.deepEqual(
+    told.map(({ params }) => params.map(([name]) => name)),
+    Array(2).fill(['SmsUrl', 'SmsMethod']),
+  );
   const inbound = {
     account: tenant.sid,
     from: '+15558675310',
