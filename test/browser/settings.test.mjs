@@ -342,6 +342,18 @@ test("where the system's colours are forced, a switch still shows whether it is 
   await assertAccessible(page, 'forced colours');
 });
 
+test('on a phone long names without a space are broken', async (t) => {
+  const name = 'sunshine_dental_clinics_production_subaccount_for_reminders_west';
+  const tenant = await stack.configuredTenant({ account: { friendly_name: name } });
+  const sent = { to_number: `messenger:${'7'.repeat(60)}`, body: 'Hello' };
+  const { status } = await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: sent });
+  assert.equal(status, 201);
+  const page = await openPage(t, browser, stack, tenant.token, { viewport: PHONE });
+  await shows(page, '#facts', name);
+  await shows(page, '#messages-list', sent.to_number);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+});
+
 test('a phone 360 pixels wide, dark: nothing overflows, nothing is hard to read', async (t) => {
   const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS } });
   const page = await openPage(t, browser, stack, tenant.token, {
