@@ -4,7 +4,7 @@
 // write-only: it comes back masked and is never put into its field.
 
 import { get, post, put, remove, Refusal } from './api.js';
-import { $, announce, busy, clearErrors, fieldError, make, notice, when } from './page.js';
+import { $, announce, busy, clearErrors, fieldError, make, notice, plainNumber, when } from './page.js';
 import * as numbers from './numbers.js';
 
 const PATH = 'twilio-settings/';
@@ -35,7 +35,7 @@ function entered() {
 
 function phoneNumber() {
   const choice = $('phone_choice');
-  return choice.hidden || choice.value === OTHER ? $('phone_number').value.replace(/[\s()./-]/g, '') : choice.value;
+  return choice.hidden || choice.value === OTHER ? plainNumber($('phone_number').value) : choice.value;
 }
 
 // The members that differ from what was shown; the number may be taken away, a secret may not.

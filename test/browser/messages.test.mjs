@@ -112,6 +112,19 @@ test('a text that runs from right to left does, in what is written and in what i
   assert.deepEqual(await margins(6, 10), [false, true], 'from the right');
 });
 
+test('a number is taken as contact lists have it, with what cannot be seen in it', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '\u202a+1\u00a0(555)\u00a0867\u20115310\u202c', 'pasted');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'Message to +15558675310 is on its way.');
+  await page.getByLabel('Phone number', { exact: false }).first().selectOption('Another number …');
+  await page.getByLabel('Another phone number').fill('\u2066+44 20 7183\u20138750\u2069');
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  const { json } = await stack.request('GET', '/api/twilio-settings/', { token: tenant.token });
+  assert.equal(json.phone_number, '+442071838750');
+});
+
 test('a double click sends once', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Only once');
