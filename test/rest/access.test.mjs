@@ -218,6 +218,21 @@ test('with all statements logged, a token stays out of the log; auto_explain sho
   );
 });
 
+test('where an answer says that it comes from is below /api/', async () => {
+  const tenant = await stack.configuredTenant();
+  const made = await stack.request('POST', '/api/twilio_messages', {
+    token: tenant.token,
+    body: { to_number: '+15558675310', body: 'Hello' },
+    headers: { prefer: 'return=headers-only' },
+  });
+  assert.equal(made.status, 201);
+  const location = made.headers.get('location');
+  const read = await stack.request('GET', location, { token: tenant.token });
+  assert.deepEqual([read.status, read.json[0].body], [200, 'Hello']);
+  // PostgREST knows nothing of /api/ and names another address.
+  assert.equal(read.headers.get('content-location'), null);
+});
+
 test('the OpenAPI document at /api/ describes tables, columns and functions', async () => {
   const tenant = await stack.newTenant();
   const { status, json } = await stack.request('GET', '/api/', { token: tenant.token });
