@@ -289,8 +289,9 @@ $('phone_choice').addEventListener('change', () => {
   }
 });
 numbers.onNumbers(offerNumbers);
-channel.addEventListener('message', () => reload());
+const signedIn = () => !$('workspace').hidden;
+channel.addEventListener('message', () => signedIn() && reload());
 // What others did meanwhile, or Twilio: an account that it suspends is not verified any more.
-const look = () => !document.hidden && !$('workspace').hidden && reload();
+const look = () => !document.hidden && signedIn() && reload();
 document.addEventListener('visibilitychange', look);
 setInterval(look, 60_000);

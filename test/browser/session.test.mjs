@@ -129,6 +129,29 @@ test('two windows: what one saves the other shows, and neither undoes the other'
   await shows(one, '#status', 'Not configured');
 });
 
+test('a window in which nobody has signed in does not care what is saved in another', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const other = await page.context().newPage();
+  await other.goto(`${stack.url}/twilio-settings`);
+  await shows(other, '#sign-in-reason', 'Sign in in the app first');
+  await other.getByLabel('Token', { exact: true }).fill('half a tok');
+  const asked = [];
+  other.on('request', (request) => asked.push(request.url()));
+  await other.evaluate(() => {
+    new BroadcastChannel('twilio-settings').addEventListener('message', () => (window.told = true));
+  });
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  await other.waitForFunction(() => window.told);
+  await other.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.deepEqual(asked, [`${stack.url}/twilio-settings/icon.svg`]);
+  assert.match(await other.locator('#sign-in-reason').innerText(), /^Sign in in the app first/);
+  assert.equal(await other.evaluate(() => document.activeElement.id), 'token');
+});
+
 test("a window that missed what happened learns it from the server's answer", async (t) => {
   const tenant = await stack.newTenant();
   const page = await openPage(t, browser, stack, tenant.token);
