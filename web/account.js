@@ -15,6 +15,7 @@ const form = $('settings-form');
 const followers = [];
 let stored = null; // as the server last said; null when there are no settings
 let shown = {}; // what the form showed then
+let version = 0; // how often this window has changed them
 
 export const settings = () => stored;
 export function onSettings(follower) {
@@ -171,6 +172,7 @@ function refuse(error) {
 // ---- what the buttons do --------------------------------------------------------------------------
 
 function changed(settings, text) {
+  version += 1;
   show(settings, { keep: settings !== null });
   channel.postMessage('changed');
   if (text) notice('account-notice', 'good', text);
@@ -253,14 +255,25 @@ export function clear() {
   $('status-text').textContent = 'Loading …';
 }
 
+// The settings, or null. What was on its way while they were changed may be from before that: they are read again.
+async function read() {
+  for (;;) {
+    const before = version;
+    const settings = await get(PATH).catch((error) => {
+      if (error instanceof Refusal && error.status === 404) return null;
+      throw error;
+    });
+    if (before === version) return settings;
+  }
+}
+
 // Reads the settings anew, for instance because another window changed them.
 export async function reload() {
   try {
-    show(await get(PATH));
+    show(await read());
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    if (error.status === 404) show(null);
-    else if (error.status !== 401) {
+    if (error.status !== 401) {
       if ($('status').dataset.state === 'loading') {
         $('status').dataset.state = 'missing';
         $('status-text').textContent = 'Not available';

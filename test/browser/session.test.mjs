@@ -129,6 +129,38 @@ test('two windows: what one saves the other shows, and neither undoes the other'
   await shows(one, '#status', 'Not configured');
 });
 
+test('an answer from before a change, which comes after it, does not undo it', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  let release;
+  const saved = new Promise((resolve) => {
+    release = resolve;
+  });
+  const read = new Promise((resolve) => {
+    page.route(
+      '**/api/twilio-settings/',
+      async (route) => {
+        const response = await route.fetch();
+        resolve();
+        await saved;
+        await route.fulfill({ response });
+      },
+      { times: 1 },
+    );
+  });
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await read;
+  await page.getByRole('switch', { name: 'SMS' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  const late = page.waitForResponse('**/api/twilio-settings/');
+  release();
+  await (await late).finished();
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.equal(await page.getByRole('switch', { name: 'SMS' }).isChecked(), false);
+});
+
 test('a window in which nobody has signed in does not care what is saved in another', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
