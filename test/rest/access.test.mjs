@@ -1,8 +1,10 @@
 // Who may do what: nobody without a token, nobody with another's data, and secrets nowhere.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { mint, startStack, until } from './stack.mjs';
+import { checkout, mint, startStack, until } from './stack.mjs';
 
 const stack = await startStack({ conf: 'log_statement = none' });
 after(() => stack.stop());
@@ -216,6 +218,31 @@ test('with all statements logged, a token stays out of the log; auto_explain sho
     ),
     [],
   );
+});
+
+test('a query that takes longer than nginx waits ends, and does not keep its connection', async () => {
+  const role = "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'authenticator'::regrole";
+  assert.ok((await stack.sql(role)).flat().includes('statement_timeout=30s'));
+  const [, seconds] = /proxy_read_timeout (\d+)s;/.exec(readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8'));
+  assert.equal(seconds, '30');
+
+  // The same with a second, for connections that begin now.
+  const tenant = await stack.configuredTenant();
+  const body = [...Array(1590).keys()].map((n) => (n * n * 7 + n) % 10).join('');
+  const sent = await stack.request('POST', '/api/twilio_messages', {
+    token: tenant.token,
+    body: { to_number: '+15558675310', body },
+  });
+  assert.equal(sent.status, 201);
+  await stack.sql("ALTER ROLE authenticator SET statement_timeout = '1s'");
+  await stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'authenticator'");
+  const slow = `/api/twilio_messages?body=match.${encodeURIComponent('^(.*)(.*)(.*)(.*)\\1\\2\\3\\4$')}`;
+  const ended = await until('PostgREST has connected again', async () => {
+    const answer = await stack.request('GET', slow, { token: tenant.token });
+    return answer.status !== 503 && answer;
+  });
+  assert.deepEqual([ended.status, ended.json.code], [500, '57014']);
+  await stack.sql("ALTER ROLE authenticator SET statement_timeout = '30s'");
 });
 
 test('where an answer says that it comes from is below /api/', async () => {
