@@ -234,15 +234,33 @@ test('a query that takes longer than nginx waits ends, and does not keep its con
     body: { to_number: '+15558675310', body },
   });
   assert.equal(sent.status, 201);
-  await stack.sql("ALTER ROLE authenticator SET statement_timeout = '1s'");
-  await stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'authenticator'");
+  const connectAnew = async (timeout) => {
+    await stack.sql(`ALTER ROLE authenticator SET statement_timeout = '${timeout}'`);
+    await stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'authenticator'");
+    await until('PostgREST has connected again', () =>
+      stack.request('GET', PATH, { token: tenant.token }).then(({ status }) => status === 200),
+    );
+  };
+  await connectAnew('1s');
   const slow = `/api/twilio_messages?body=match.${encodeURIComponent('^(.*)(.*)(.*)(.*)\\1\\2\\3\\4$')}`;
-  const ended = await until('PostgREST has connected again', async () => {
-    const answer = await stack.request('GET', slow, { token: tenant.token });
-    return answer.status !== 503 && answer;
-  });
+  const ended = await stack.request('GET', slow, { token: tenant.token });
+  await connectAnew('30s');
   assert.deepEqual([ended.status, ended.json.code], [500, '57014']);
-  await stack.sql("ALTER ROLE authenticator SET statement_timeout = '30s'");
+});
+
+test('what takes longer than nginx waits is 504, in the body too', async () => {
+  const locked = stack.sql('BEGIN; LOCK twilio_settings; SELECT pg_sleep(60)').catch(() => {});
+  await until('the table is locked', async () => {
+    const sleeping = await stack.sql("SELECT 1 FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK' AND wait_event = 'PgSleep'");
+    return sleeping.length === 1;
+  });
+  const answer = await stack.request('POST', '/twilio/webhook', {
+    body: `AccountSid=AC${'0'.repeat(32)}`,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', 'x-twilio-signature': 'x' },
+  });
+  await stack.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK'");
+  await locked;
+  assert.deepEqual([answer.status, answer.json.code, answer.json.message], [504, '504', 'PostgREST takes too long']);
 });
 
 test('where an answer says that it comes from is below /api/', async () => {
