@@ -65,7 +65,7 @@ test('first visit: configure, verify, see the numbers, choose one', async (t) =>
   assert.deepEqual([phone_number, voice_enabled, sms_enabled, is_verified], ['+15005550010', false, true, true]);
   await assertAccessible(page, 'verified');
   await page.reload();
-  await shows(page, '#status', 'Verified');
+  await shows(page, '#numbers-list', '+15005550010');
   assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
 });
 
