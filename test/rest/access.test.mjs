@@ -145,6 +145,9 @@ test('a token and an API key are in no answer and in no log', async () => {
   assert.equal(await as('POST', PATH, { ...account, account_sid: canary }), 400);
   assert.equal(await as('POST', PATH, { ...account, phone_number: canary }), 400);
   assert.equal(await as('POST', PATH, `{"auth_token": "${canary}"`), 400);
+  // PostgREST leaves it to PostgreSQL to find what is no JSON where columns are named, or in an escape.
+  assert.equal(await as('POST', '/api/twilio_settings?columns=auth_token', `{"auth_token": "${canary}",}`), 400);
+  assert.equal(await as('PUT', PATH, `{"auth_token": "${canary}\\u0000"}`), 400);
   assert.equal(await as('POST', PATH, { ...account, user_id: '00000000-0000-7000-8000-000000000001' }), 403);
   assert.equal(await as('POST', PATH, account), 201);
   assert.equal(await as('POST', PATH, account), 409);
