@@ -143,14 +143,15 @@ const SigningKey& signingKey(const secrets::Owner& owner, std::string_view keyId
     return keys.emplace(name, std::move(key)).first->second;
 }
 
-// A backend says each reason once: anybody may send webhooks, and they must not fill the log.
+// A backend says each reason once: anybody may send webhooks, and they must not fill the log. All is in the message,
+// for PostgREST's role logs no more (docs/deploy.md).
 void logUnopened(const pg::Failure& failure)
 {
     static auto& said = *new std::unordered_set<std::string>();
-    if (said.insert(failure.what() + failure.detail).second)
-        ereport(LOG,
-                (errcode(failure.code()), errmsg_internal("twilio: a webhook cannot be checked: %s", failure.what()),
-                 errdetail_internal("%s", failure.detail.c_str()), errhint("%s", failure.hint.c_str())));
+    std::string const why = failure.what() + (": " + failure.detail);
+    if (said.insert(why).second)
+        ereport(LOG, (errcode(failure.code()), errmsg_internal("twilio: a webhook cannot be checked: %s", why.c_str()),
+                      errhint("%s", failure.hint.c_str())));
 }
 
 } // namespace
