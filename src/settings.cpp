@@ -79,10 +79,12 @@ bool checkWebhookUrl(char** value, void**, GucSource)
         return true;
     std::string_view const text = *value;
     std::size_t const host = text.starts_with("https://") ? 8 : text.starts_with("http://") ? 7 : text.size();
-    if (host < text.size() && text[host] != '/' && text.size() <= 2000 &&
-        text.find_first_of(" \t\r\n?#\"<>") == std::string_view::npos)
+    std::string_view const authority = text.substr(host, text.find('/', host) - host);
+    if (!authority.empty() && text.size() <= 2000 && text.find_first_of(" \t\r\n?#\"<>") == std::string_view::npos &&
+        authority.substr(authority.rfind('@') + 1).find('_') == std::string_view::npos)
         return true;
-    GUC_check_errdetail("It is a URL like https://crm.example.com/twilio/webhook, without a query.");
+    GUC_check_errdetail("It is a URL like https://crm.example.com/twilio/webhook, without a query. Twilio takes no "
+                        "underscore in the host.");
     return false;
 }
 

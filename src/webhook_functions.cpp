@@ -143,6 +143,17 @@ const SigningKey& signingKey(const secrets::Owner& owner, std::string_view keyId
     return keys.emplace(name, std::move(key)).first->second;
 }
 
+// A backend says each reason once: anybody may send webhooks, and they must not fill the log. All is in the message,
+// for PostgREST's role logs no more (docs/deploy.md).
+void logUnopened(const pg::Failure& failure)
+{
+    static auto& said = *new std::unordered_set<std::string>();
+    std::string const why = failure.what() + (": " + failure.detail);
+    if (said.insert(why).second)
+        ereport(LOG, (errcode(failure.code()), errmsg_internal("twilio: a webhook cannot be checked: %s", why.c_str()),
+                      errhint("%s", failure.hint.c_str())));
+}
+
 } // namespace
 
 } // namespace twilio
@@ -169,7 +180,8 @@ Datum pg_twilio_webhook_valid(PG_FUNCTION_ARGS)
             secrets::Owner const owner{*PG_GETARG_UUID_P(0), "auth_token"};
             const SigningKey& key = signingKey(owner, argument(1), argument(2));
             PG_RETURN_BOOL(validWebhook(key, {argument(3), body, form}, argument(7)));
-        } catch (const pg::Failure&) { // a token that does not open signs nothing
+        } catch (const pg::Failure& failure) { // a token that does not open signs nothing
+            logUnopened(failure);
             PG_RETURN_BOOL(false);
         }
     });

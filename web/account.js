@@ -4,7 +4,7 @@
 // write-only: it comes back masked and is never put into its field.
 
 import { get, post, put, remove, Refusal } from './api.js';
-import { $, announce, busy, clearErrors, fieldError, make, notice, when } from './page.js';
+import { $, announce, busy, clearErrors, fieldError, make, notice, plainNumber, when } from './page.js';
 import * as numbers from './numbers.js';
 
 const PATH = 'twilio-settings/';
@@ -15,6 +15,7 @@ const form = $('settings-form');
 const followers = [];
 let stored = null; // as the server last said; null when there are no settings
 let shown = {}; // what the form showed then
+let version = 0; // how often this window has changed them
 
 export const settings = () => stored;
 export function onSettings(follower) {
@@ -35,7 +36,7 @@ function entered() {
 
 function phoneNumber() {
   const choice = $('phone_choice');
-  return choice.hidden || choice.value === OTHER ? $('phone_number').value.replace(/[\s()./-]/g, '') : choice.value;
+  return choice.hidden || choice.value === OTHER ? plainNumber($('phone_number').value) : choice.value;
 }
 
 // The members that differ from what was shown; the number may be taken away, a secret may not.
@@ -171,6 +172,7 @@ function refuse(error) {
 // ---- what the buttons do --------------------------------------------------------------------------
 
 function changed(settings, text) {
+  version += 1;
   show(settings, { keep: settings !== null });
   channel.postMessage('changed');
   if (text) notice('account-notice', 'good', text);
@@ -253,14 +255,25 @@ export function clear() {
   $('status-text').textContent = 'Loading …';
 }
 
+// The settings, or null. What was on its way while they were changed may be from before that: they are read again.
+async function read() {
+  for (;;) {
+    const before = version;
+    const settings = await get(PATH).catch((error) => {
+      if (error instanceof Refusal && error.status === 404) return null;
+      throw error;
+    });
+    if (before === version) return settings;
+  }
+}
+
 // Reads the settings anew, for instance because another window changed them.
 export async function reload() {
   try {
-    show(await get(PATH));
+    show(await read());
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    if (error.status === 404) show(null);
-    else if (error.status !== 401) {
+    if (error.status !== 401) {
       if ($('status').dataset.state === 'loading') {
         $('status').dataset.state = 'missing';
         $('status-text').textContent = 'Not available';
@@ -289,8 +302,9 @@ $('phone_choice').addEventListener('change', () => {
   }
 });
 numbers.onNumbers(offerNumbers);
-channel.addEventListener('message', () => reload());
+const signedIn = () => !$('workspace').hidden;
+channel.addEventListener('message', () => signedIn() && reload());
 // What others did meanwhile, or Twilio: an account that it suspends is not verified any more.
-const look = () => !document.hidden && !$('workspace').hidden && reload();
+const look = () => !document.hidden && signedIn() && reload();
 document.addEventListener('visibilitychange', look);
 setInterval(look, 60_000);

@@ -5,7 +5,7 @@ import * as messages from './messages.js';
 import * as numbers from './numbers.js';
 import * as send from './send.js';
 import { $, announce, fieldError } from './page.js';
-import { onSignOut, signIn, token, userOfToken } from './session.js';
+import { onSignedInElsewhere, onSignOut, signIn, token, userOfToken } from './session.js';
 
 let user = null; // whose data the page shows
 let listedFor = ''; // the account whose numbers are shown, and whether it was verified then
@@ -27,6 +27,7 @@ async function open() {
   const same = user !== null && user === userOfToken();
   user = userOfToken();
   if (!same) {
+    $('confirm-delete').close();
     listedFor = '';
     messages.forget();
     numbers.forget();
@@ -65,5 +66,9 @@ $('sign-in-form').addEventListener('submit', (event) => {
 });
 
 onSignOut(askToSignIn);
+onSignedInElsewhere(() => {
+  if (!token()) askToSignIn('You have signed out in the app.');
+  else if (userOfToken() !== user || !$('sign-in').hidden) open();
+});
 if (token()) open();
 else askToSignIn('Sign in in the app first; it opens this page with your token. Or enter a token here.');

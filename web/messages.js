@@ -145,6 +145,20 @@ function show(list) {
   $('more').hidden = list.length < wanted;
 }
 
+// Browsers name time zones that a server may not know, such as Asia/Calcutta: then days are counted by today's offset,
+// as POSIX writes it: UTC-5:30 is east of UTC.
+async function perDay() {
+  const of = (zone) => get(`rpc/twilio_messages_per_day?days=14&time_zone=${encodeURIComponent(zone)}`);
+  try {
+    return await of(Intl.DateTimeFormat().resolvedOptions().timeZone);
+  } catch (error) {
+    if (error.code !== '22023') throw error;
+    const minutes = new Date().getTimezoneOffset();
+    const size = Math.abs(minutes);
+    return of(`UTC${minutes < 0 ? '-' : '+'}${Math.floor(size / 60)}:${String(size % 60).padStart(2, '0')}`);
+  }
+}
+
 async function look() {
   const list = await getRows(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc`, wanted);
   show(list);
@@ -155,8 +169,7 @@ async function look() {
   $('messages-state').textContent = '';
   const now = JSON.stringify(list);
   if (now === drawn && Date.now() - drawnAt < 60_000) return;
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
-  draw(await get(`rpc/twilio_messages_per_day?days=14&time_zone=${encodeURIComponent(zone)}`));
+  draw(await perDay());
   drawn = now;
   drawnAt = Date.now();
 }

@@ -57,12 +57,12 @@ export function forget() {
   show([], 'They are listed here once the credentials are verified.');
 }
 
-function failed(error) {
+function failed(error, what = 'The list could not be fetched.') {
   if (!(error instanceof Refusal)) throw error;
   if (error.status === 401) return;
-  show(known, '');
+  show(known, `${what} ${error.sentence}`);
   $('numbers-empty').hidden = false;
-  $('numbers-empty').textContent = `The list could not be fetched. ${error.sentence}`;
+  announce($('numbers-empty').textContent);
 }
 
 const listed = () =>
@@ -106,7 +106,7 @@ async function receive() {
     });
     await refresh();
   } catch (error) {
-    failed(error);
+    failed(error, 'Twilio was not told.');
   }
 }
 

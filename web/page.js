@@ -55,6 +55,9 @@ export async function busy(button, label, action) {
   }
 }
 
+// A phone number as it is typed or pasted, without what is only for the eye; contact lists add marks that no eye sees.
+export const plainNumber = (text) => text.replace(/[\s()./\p{Dash}\p{Cf}]/gu, '');
+
 const dateFormat = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
 export function when(timestamp) {

@@ -5,7 +5,7 @@ import { post, Refusal } from './api.js';
 import * as account from './account.js';
 import * as messages from './messages.js';
 import * as numbers from './numbers.js';
-import { $, busy, clearErrors, fieldError, notice } from './page.js';
+import { $, busy, clearErrors, fieldError, notice, plainNumber } from './page.js';
 import { segments } from './segments.js';
 
 const form = $('send-form');
@@ -79,7 +79,7 @@ async function send() {
   notice('send-notice', 'good', '');
   try {
     const message = await post('rpc/twilio_send_sms', {
-      to_number: $('to_number').value.replace(/[\s()./-]/g, ''),
+      to_number: plainNumber($('to_number').value),
       body: $('body').value,
       from_number: $('from_number').value || null,
       idempotency_key: key,

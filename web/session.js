@@ -27,6 +27,13 @@ export function onSignOut(watcher) {
   watchers.push(watcher);
 }
 
+// Calls `watcher` when a page of the app that frames this one has signed in somebody else, or nobody.
+export function onSignedInElsewhere(watcher) {
+  addEventListener('storage', ({ storageArea, key }) => {
+    if (storageArea === sessionStorage && (key === KEY || key === null)) watcher();
+  });
+}
+
 // The user that the token names, to notice when it becomes another one. Nothing is trusted because of it.
 export function userOfToken() {
   try {

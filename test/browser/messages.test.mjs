@@ -112,6 +112,19 @@ test('a text that runs from right to left does, in what is written and in what i
   assert.deepEqual(await margins(6, 10), [false, true], 'from the right');
 });
 
+test('a number is taken as contact lists have it, with what cannot be seen in it', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '\u202a+1\u00a0(555)\u00a0867\u20115310\u202c', 'pasted');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'Message to +15558675310 is on its way.');
+  await page.getByLabel('Phone number', { exact: false }).first().selectOption('Another number …');
+  await page.getByLabel('Another phone number').fill('\u2066+44 20 7183\u20138750\u2069');
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  const { json } = await stack.request('GET', '/api/twilio-settings/', { token: tenant.token });
+  assert.equal(json.phone_number, '+442071838750');
+});
+
 test('a double click sends once', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Only once');
@@ -250,6 +263,11 @@ test('numbers are told to report here, and what they receive is shown', async (t
   const { tenant, page } = await openVerified(t);
   await page.getByRole('button', { name: 'Receive messages here' }).click();
   await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
+  assert.deepEqual(
+    told.map(({ params }) => params.map(([name]) => name)),
+    Array(2).fill(['SmsUrl', 'SmsMethod', 'StatusCallback', 'StatusCallbackMethod']),
+  );
   const inbound = {
     account: tenant.sid,
     from: '+15558675310',
@@ -287,6 +305,41 @@ test('more than 1000 messages, which PostgREST gives in parts: the oldest is rea
     );
   }
   assert.equal(await page.locator('#messages-list > li').count(), 1010);
+});
+
+test("where the server does not know the browser's time zone, days are counted by its offset", async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, null, { timezoneId: 'Asia/Kolkata' });
+  // Chromium says Asia/Calcutta, which Debian 13 has no more; this name nobody has.
+  await page.addInitScript(() => {
+    const said = Intl.DateTimeFormat.prototype.resolvedOptions;
+    Intl.DateTimeFormat.prototype.resolvedOptions = function resolvedOptions() {
+      return { ...said.call(this), timeZone: 'Asia/Nowhere' };
+    };
+  });
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).searchParams.get('time_zone')));
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), tenant.token);
+  await page.reload();
+  await page.locator('#chart svg').waitFor();
+  assert.equal(await page.locator('#messages-state').innerText(), '');
+  const zone = asked.filter(Boolean).at(-1);
+  const [[minutes]] = await stack.sql(
+    `SELECT extract(epoch FROM now() AT TIME ZONE '${zone}' - now() AT TIME ZONE 'Asia/Kolkata') / 60`,
+  );
+  assert.equal(Number(minutes), 0, zone);
+});
+
+test('why numbers cannot be told to report here is said', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.request('PATCH', `/api/twilio_settings?user_id=eq.${tenant.user}`, {
+    token: tenant.token,
+    body: { is_active: false },
+  });
+  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await shows(page, '#numbers-empty', 'The Twilio account is switched off.');
+  assert.doesNotMatch(await page.locator('#numbers').innerText(), /list could not be fetched/);
+  await page.waitForFunction(() => /switched off/.test(document.querySelector('#announcer').textContent));
 });
 
 test('another user sees none of it', async (t) => {

@@ -77,6 +77,32 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
     assert.ok(!text.includes(secret), secret);
 });
 
+test('in a frame of the app: whoever signs in there is whose data the page shows', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const other = await stack.newTenant();
+  const page = await openPage(t, browser, stack, null, { path: '/api/' });
+  await page.evaluate((token) => {
+    sessionStorage.setItem('twilio.jwt', token);
+    document.body.replaceChildren(Object.assign(document.createElement('iframe'), { src: '/twilio-settings' }));
+  }, tenant.token);
+  const frame = page.frameLocator('iframe');
+  const status = (text) => frame.locator('#status', { hasText: text }).waitFor();
+  await status('Verified');
+  await frame.getByLabel('Message', { exact: true }).fill('a text of the first user');
+  await frame.getByLabel('Account SID').fill('typed by the first user');
+
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), other.token);
+  await status('Not configured');
+  assert.deepEqual(
+    [await frame.locator('#account_sid').inputValue(), await frame.locator('#body').inputValue()],
+    ['', ''],
+  );
+  await page.evaluate(() => sessionStorage.removeItem('twilio.jwt'));
+  await status('Signed out');
+  await page.evaluate((token) => sessionStorage.setItem('twilio.jwt', token), tenant.token);
+  await status('Verified');
+});
+
 test('two windows: what one saves the other shows, and neither undoes the other', async (t) => {
   const tenant = await stack.configuredTenant();
   const one = await openPage(t, browser, stack, tenant.token);
@@ -101,6 +127,61 @@ test('two windows: what one saves the other shows, and neither undoes the other'
   await two.getByRole('button', { name: 'Delete settings' }).click();
   await shows(two, '#status', 'Not configured');
   await shows(one, '#status', 'Not configured');
+});
+
+test('an answer from before a change, which comes after it, does not undo it', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  let release;
+  const saved = new Promise((resolve) => {
+    release = resolve;
+  });
+  const read = new Promise((resolve) => {
+    page.route(
+      '**/api/twilio-settings/',
+      async (route) => {
+        const response = await route.fetch();
+        resolve();
+        await saved;
+        await route.fulfill({ response });
+      },
+      { times: 1 },
+    );
+  });
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await read;
+  await page.getByRole('switch', { name: 'SMS' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  const late = page.waitForResponse('**/api/twilio-settings/');
+  release();
+  await (await late).finished();
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.equal(await page.getByRole('switch', { name: 'SMS' }).isChecked(), false);
+});
+
+test('a window in which nobody has signed in does not care what is saved in another', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const other = await page.context().newPage();
+  await other.goto(`${stack.url}/twilio-settings`);
+  await shows(other, '#sign-in-reason', 'Sign in in the app first');
+  await other.getByLabel('Token', { exact: true }).fill('half a tok');
+  const asked = [];
+  other.on('request', (request) => asked.push(request.url()));
+  await other.evaluate(() => {
+    new BroadcastChannel('twilio-settings').addEventListener('message', () => (window.told = true));
+  });
+  await page.getByRole('switch', { name: 'Voice' }).uncheck();
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await shows(page, '#account-notice', 'Settings saved.');
+  await other.waitForFunction(() => window.told);
+  await other.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.deepEqual(asked, [`${stack.url}/twilio-settings/icon.svg`]);
+  assert.match(await other.locator('#sign-in-reason').innerText(), /^Sign in in the app first/);
+  assert.equal(await other.evaluate(() => document.activeElement.id), 'token');
 });
 
 test("a window that missed what happened learns it from the server's answer", async (t) => {

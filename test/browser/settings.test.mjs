@@ -65,7 +65,7 @@ test('first visit: configure, verify, see the numbers, choose one', async (t) =>
   assert.deepEqual([phone_number, voice_enabled, sms_enabled, is_verified], ['+15005550010', false, true, true]);
   await assertAccessible(page, 'verified');
   await page.reload();
-  await shows(page, '#status', 'Verified');
+  await shows(page, '#numbers-list', '+15005550010');
   assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
 });
 
@@ -340,6 +340,18 @@ test("where the system's colours are forced, a switch still shows whether it is 
   }
   assert.notEqual(pictures[0], pictures[1]);
   await assertAccessible(page, 'forced colours');
+});
+
+test('on a phone long names without a space are broken', async (t) => {
+  const name = 'sunshine_dental_clinics_production_subaccount_for_reminders_west';
+  const tenant = await stack.configuredTenant({ account: { friendly_name: name } });
+  const sent = { to_number: `messenger:${'7'.repeat(60)}`, body: 'Hello' };
+  const { status } = await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: sent });
+  assert.equal(status, 201);
+  const page = await openPage(t, browser, stack, tenant.token, { viewport: PHONE });
+  await shows(page, '#facts', name);
+  await shows(page, '#messages-list', sent.to_number);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
 });
 
 test('a phone 360 pixels wide, dark: nothing overflows, nothing is hard to read', async (t) => {

@@ -1,8 +1,10 @@
 // Who may do what: nobody without a token, nobody with another's data, and secrets nowhere.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { mint, startStack, until } from './stack.mjs';
+import { checkout, mint, startStack, until } from './stack.mjs';
 
 const stack = await startStack({ conf: 'log_statement = none' });
 after(() => stack.stop());
@@ -143,6 +145,9 @@ test('a token and an API key are in no answer and in no log', async () => {
   assert.equal(await as('POST', PATH, { ...account, account_sid: canary }), 400);
   assert.equal(await as('POST', PATH, { ...account, phone_number: canary }), 400);
   assert.equal(await as('POST', PATH, `{"auth_token": "${canary}"`), 400);
+  // PostgREST leaves it to PostgreSQL to find what is no JSON where columns are named, or in an escape.
+  assert.equal(await as('POST', '/api/twilio_settings?columns=auth_token', `{"auth_token": "${canary}",}`), 400);
+  assert.equal(await as('PUT', PATH, `{"auth_token": "${canary}\\u0000"}`), 400);
   assert.equal(await as('POST', PATH, { ...account, user_id: '00000000-0000-7000-8000-000000000001' }), 403);
   assert.equal(await as('POST', PATH, account), 201);
   assert.equal(await as('POST', PATH, account), 409);
@@ -216,6 +221,64 @@ test('with all statements logged, a token stays out of the log; auto_explain sho
     ),
     [],
   );
+});
+
+test('a query that takes longer than nginx waits ends, and does not keep its connection', async () => {
+  const role = "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'authenticator'::regrole";
+  assert.ok((await stack.sql(role)).flat().includes('statement_timeout=30s'));
+  const [, seconds] = /proxy_read_timeout (\d+)s;/.exec(readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8'));
+  assert.equal(seconds, '30');
+
+  // The same with a second, for connections that begin now.
+  const tenant = await stack.configuredTenant();
+  const body = [...Array(1590).keys()].map((n) => (n * n * 7 + n) % 10).join('');
+  const sent = await stack.request('POST', '/api/twilio_messages', {
+    token: tenant.token,
+    body: { to_number: '+15558675310', body },
+  });
+  assert.equal(sent.status, 201);
+  const connectAnew = async (timeout) => {
+    await stack.sql(`ALTER ROLE authenticator SET statement_timeout = '${timeout}'`);
+    await stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'authenticator'");
+    await until('PostgREST has connected again', () =>
+      stack.request('GET', PATH, { token: tenant.token }).then(({ status }) => status === 200),
+    );
+  };
+  await connectAnew('1s');
+  const slow = `/api/twilio_messages?body=match.${encodeURIComponent('^(.*)(.*)(.*)(.*)\\1\\2\\3\\4$')}`;
+  const ended = await stack.request('GET', slow, { token: tenant.token });
+  await connectAnew('30s');
+  assert.deepEqual([ended.status, ended.json.code], [500, '57014']);
+});
+
+test('what takes longer than nginx waits is 504, in the body too', async () => {
+  const locked = stack.sql('BEGIN; LOCK twilio_settings; SELECT pg_sleep(60)').catch(() => {});
+  await until('the table is locked', async () => {
+    const sleeping = await stack.sql("SELECT 1 FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK' AND wait_event = 'PgSleep'");
+    return sleeping.length === 1;
+  });
+  const answer = await stack.request('POST', '/twilio/webhook', {
+    body: `AccountSid=AC${'0'.repeat(32)}`,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', 'x-twilio-signature': 'x' },
+  });
+  await stack.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK'");
+  await locked;
+  assert.deepEqual([answer.status, answer.json.code, answer.json.message], [504, '504', 'PostgREST takes too long']);
+});
+
+test('where an answer says that it comes from is below /api/', async () => {
+  const tenant = await stack.configuredTenant();
+  const made = await stack.request('POST', '/api/twilio_messages', {
+    token: tenant.token,
+    body: { to_number: '+15558675310', body: 'Hello' },
+    headers: { prefer: 'return=headers-only' },
+  });
+  assert.equal(made.status, 201);
+  const location = made.headers.get('location');
+  const read = await stack.request('GET', location, { token: tenant.token });
+  assert.deepEqual([read.status, read.json[0].body], [200, 'Hello']);
+  // PostgREST knows nothing of /api/ and names another address.
+  assert.equal(read.headers.get('content-location'), null);
 });
 
 test('the OpenAPI document at /api/ describes tables, columns and functions', async () => {

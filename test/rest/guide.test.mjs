@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -11,13 +12,27 @@ import { checkout, startStack } from './stack.mjs';
 const run = promisify(execFile);
 const USER = '018f4a3e-0000-7000-8000-000000000009';
 
+// What the app has beside it: it answers with the request that it got.
+const beside = createServer(async (request, response) => {
+  const parts = await request.toArray();
+  response.end(JSON.stringify({ method: request.method, headers: request.headers, body: parts.join('') }));
+});
+await new Promise((resolve) => {
+  beside.listen(0, '127.0.0.1', resolve);
+});
+
 // The app signs users in; here it is one location of nginx that knows one user.
 const stack = await startStack({
   site: (app) => ({
+    'app.conf': `location ^~ /app { proxy_pass http://127.0.0.1:${beside.address().port}; }`,
     'login.conf': `location = /api/auth/login { default_type application/json; return 200 '{"access_token": "${app.token(USER)}"}'; }`,
   }),
 });
-after(() => stack.stop());
+after(async () => {
+  beside.close();
+  beside.closeAllConnections();
+  await stack.stop();
+});
 
 const guide = readFileSync(join(checkout, 'test/rest/guide.md'), 'utf8').replaceAll(
   'https://sunstonecrm.com',
@@ -92,4 +107,20 @@ test('Python: with an account in it the example creates the settings', async () 
     printed,
     new RegExp(`'account_sid': '${account.sid}', 'auth_token': '••••••••', 'phone_number': '\\+1234567890'`),
   );
+});
+
+test("a location of the app's own gets the request as the browser sent it", async () => {
+  for (const type of ['application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'text/plain']) {
+    const { json } = await stack.request('POST', '/app/upload', {
+      headers: { 'content-type': type, cookie: 'a=b', authorization: 'Bearer x' },
+      body: 'a=b',
+    });
+    assert.deepEqual(
+      [json.method, json.body, json.headers['content-type'], json.headers.cookie, json.headers.authorization],
+      ['POST', 'a=b', type, 'a=b', 'Bearer x'],
+    );
+    assert.equal(`http://${json.headers.host}`, stack.url);
+  }
+  const { json } = await stack.request('GET', '/app/');
+  assert.equal(json.headers['content-type'], undefined);
 });

@@ -258,12 +258,10 @@ export async function startStack({ port, publicUrl, site = () => ({}), conf = ''
   const stack = new Stack(stdout.trim());
   try {
     stack.publicUrl = seenAt;
-    // As docs/deploy.md says: PostgREST does not expose the schema of pgcrypto.
-    await stack.sql('CREATE SCHEMA extensions; CREATE EXTENSION pgcrypto SCHEMA extensions; CREATE EXTENSION pg_twilio');
-    await stack.sql('CREATE ROLE authenticator LOGIN NOINHERIT');
-    await stack.sql('GRANT twilio_user, twilio_admin, twilio_webhook TO authenticator');
-    // As docs/deploy.md says: what is entered over REST is a parameter.
-    await stack.sql('ALTER ROLE authenticator SET log_parameter_max_length = 0');
+    const [, preparation] = /^```sql\n(.*?CREATE ROLE authenticator.*?)^```/ms.exec(
+      readFileSync(join(checkout, 'docs/deploy.md'), 'utf8'),
+    );
+    await stack.sql(preparation);
     await stack.startPostgrest();
     await stack.startNginx(listen, site);
     if (standin) await stack.twilio('POST', 'settings', { callback_to: stack.url });

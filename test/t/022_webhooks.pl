@@ -105,14 +105,29 @@ is(handle_webhook($node, signed(url => webhook_url() . "?m=$id", params => \%sai
 is(handle_webhook($node, signed(account => account_sid(2), token => token(1), params => \%said))->{state}, 'PT403', "... and signed with A's token");
 is(rows(), $before, '... without a row');
 is(message($node, $id), 'queued', '... and the message is as it was');
-my $unsigned = run_sql($node, "DO \$\$ BEGIN FOR i IN 1..10000 LOOP BEGIN
+my $forge = "DO \$\$ BEGIN FOR i IN 1..10000 LOOP BEGIN
 	PERFORM twilio_handle_webhook('" . webhook_url() . "', convert_to('AccountSid=" . account_sid(1) . "&MessageSid=SM' || i || '&From=%2B1&To=%2B2&Body=x', 'UTF8'), 'AAAAAAAAAAAAAAAAAAAAAAAAAAA=');
-	RAISE 'accepted'; EXCEPTION WHEN SQLSTATE 'PT403' THEN NULL; END; END LOOP; END \$\$", timeout => 120);
+	RAISE 'accepted'; EXCEPTION WHEN SQLSTATE 'PT403' THEN NULL; END; END LOOP; END \$\$";
+my $unsigned = run_sql($node, $forge, timeout => 120);
 ok($unsigned->{ok}, '10,000 requests with a wrong signature are refused') or diag($unsigned->{error});
 is(rows(), $before, '... without a row');
 my $refusals = () = slurp_file($node->logfile) =~ /webhook refused: /g;
 cmp_ok($refusals, '<', 100, '... and with few lines in the log');
 is(run_sql($node, "SELECT twilio_handle_webhook('x', '', 'x')", role => 'twilio_user', user => user_id(1))->{state}, '42501', 'a tenant may not call it');
+
+# ---- a key file that cannot be read -------------------------------------------------------------
+
+my $key_file = $node->data_dir . '/pg_twilio.key';
+my $said_before = -s $node->logfile;
+chmod 0644, $key_file;
+is(handle_webhook($node, $request)->{state}, 'PT403', 'where the key file cannot be read a webhook is refused');
+my $told = qr/LOG:  twilio: a webhook cannot be checked: .* cannot be used: .*pg_twilio\.key.*\n.*HINT:  .*mode 0600/;
+like(slurp_file($node->logfile, $said_before), $told, '... and the log says why');
+$said_before = -s $node->logfile;
+ok(run_sql($node, $forge, timeout => 120)->{ok}, '... as are 10,000');
+is(scalar(() = slurp_file($node->logfile, $said_before) =~ /$told/g), 1, '... with one such line of each session');
+chmod 0600, $key_file;
+ok(handle_webhook($node, $request)->{ok}, '... until it can be read again');
 
 # ---- statuses in any order ----------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ is_deeply([ sort keys %documented ], [], 'no setting is documented that does not
 for my $case (
 	[ key_file => '' ],
 	[ webhook_url => 'crm.example.com/twilio/webhook', 'ftp://crm.example.com/', 'https://', 'https:///twilio/webhook',
-		'https://crm.example.com/?a=1', 'https://crm.example.com/a b' ],
+		'https://crm.example.com/?a=1', 'https://crm.example.com/a b', 'https://crm_test.example.com/twilio/webhook', 'https://u_1:p@crm_test/' ],
 	[ connect_to => 'localhost', 'localhost:', ':443', 'localhost:0', 'localhost:65536', 'https://localhost:443' ],
 	[ proxy => 'http://a b:80', "http://a\tb", 'ftp://proxy:3128', 'http://' ],
 	[ edge => 'Dublin', 'a.b' ],
@@ -84,6 +84,8 @@ for my $case (
 	}
 }
 is(run_sql($node, 'SET twilio.no_such_setting = 1')->{state}, '42602', 'a setting that does not exist is refused');
+is(run_sql($node, "ALTER SYSTEM SET twilio.webhook_url = 'https://u_1:p\@crm.example.com/twilio_web/hook_'")->{state} // '', '',
+	'an underscore is refused in the host alone');
 
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_twilio CASCADE');
 wait_for_worker($node);
