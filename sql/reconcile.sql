@@ -315,10 +315,16 @@ BEGIN
     WHERE m.user_id = OLD.user_id AND m.status = 'unknown'
       AND m.id IN (SELECT o.ref FROM twilio_private.outbox o
                    WHERE o.user_id = OLD.user_id AND (o.kind = 'message_look' OR (o.kind = 'message' AND o.state = 'unknown')));
+    IF TG_OP = 'DELETE' THEN
+        -- Nobody can be asked any more.
+        DELETE FROM twilio_private.outbox o
+        WHERE o.user_id = OLD.user_id AND o.state = 'queued'
+          AND o.kind IN (SELECT k.kind FROM twilio_private.order_kind k WHERE k.repeatable);
+    END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.leave_account() IS 'Leaves messages unresolved whose fate only the user''s former account knows.';
+COMMENT ON FUNCTION twilio_private.leave_account() IS 'Leaves messages unresolved whose fate only the user''s former account knows, and ends what was to be asked of a deleted one.';
 REVOKE ALL ON FUNCTION twilio_private.leave_account() FROM PUBLIC;
 CREATE TRIGGER messages_of_former_account AFTER UPDATE ON @extschema@.twilio_settings
     FOR EACH ROW WHEN (OLD.account_sid <> NEW.account_sid)

@@ -20,6 +20,7 @@
 
 #include "ca_file.hpp"
 #include "clock.hpp"
+#include "connections.hpp"
 #include "http_transfer.hpp"
 #include "signals_blocked.hpp"
 #include "socket_watch.hpp"
@@ -35,10 +36,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
-// Servers retire an HTTP/2 connection after some number of requests, nginx after 1,000, and refuse what is on its way
-// by then. libcurl does not tell that refusal from a loss, so connections are retired before they are.
-constexpr std::size_t requestsPerConnection = 800;
 constexpr long fewestConnections = 16;
 constexpr long descriptorsForOthers = 100;
 constexpr rlim_t manyDescriptors = 10'000;
@@ -88,8 +85,7 @@ private:
 
     void adopt(Options&& options);
     void openMulti();
-    void retireConnections();
-    bool areConnectionsWornOut() const;
+    void renewConnections();
     Owned takeIdle();
     void release(Owned transfer);
     void refuse(std::uint64_t id, const char* why);
@@ -108,9 +104,7 @@ private:
     std::deque<Reply> finished_;
     std::unique_ptr<CURLM, MultiCleanup> multi_;
     // The kept connections, apart from the multi handle, which keeps the parsed certificates: those are dear.
-    Connections connections_;
-    std::size_t startedOnConnections_ = 0;
-    std::size_t mostInFlight_ = 0;
+    KeptConnections connections_;
     std::size_t startedSincePump_ = 0;
     std::vector<Owned> idle_;
     std::unordered_map<std::uint64_t, Owned> inFlight_;
@@ -120,7 +114,6 @@ HttpEngine::Impl::Impl(Options options)
 {
     adopt(std::move(options));
     openMulti();
-    retireConnections();
 }
 
 void HttpEngine::Impl::openMulti()
@@ -141,19 +134,11 @@ void HttpEngine::Impl::openMulti()
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, mostConnections());
 }
 
-// From now on requests go over new connections. The old ones close when their last request is done.
-void HttpEngine::Impl::retireConnections()
+void HttpEngine::Impl::renewConnections()
 {
-    connections_ = makeConnections();
-    startedOnConnections_ = mostInFlight_ = 0;
+    connections_.renew();
     for (const Owned& transfer : idle_)
         transfer->leaveConnections();
-}
-
-// Only while all fit on one connection: a change costs more the more requests wait for the new one.
-bool HttpEngine::Impl::areConnectionsWornOut() const
-{
-    return speaksHttp2_ && startedOnConnections_ >= requestsPerConnection && mostInFlight_ <= streamsPerConnection;
 }
 
 HttpEngine::Impl::~Impl()
@@ -163,7 +148,7 @@ HttpEngine::Impl::~Impl()
         curl_multi_remove_handle(multi_.get(), transfer->easy());
     inFlight_.clear();
     idle_.clear();
-    connections_.reset();
+    connections_.drop();
     multi_.reset();
 }
 
@@ -183,7 +168,7 @@ void HttpEngine::Impl::configure(Options options)
     adopt(std::move(options));
     idle_.clear();
     speaksHttp2_ = true;
-    retireConnections();
+    renewConnections();
 }
 
 HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
@@ -200,7 +185,7 @@ void HttpEngine::Impl::release(Owned transfer)
     transfer->clear();
     if (transfer->generation() != generation_)
         return;
-    if (!transfer->isOn(connections_))
+    if (!transfer->isOn(connections_.current()))
         transfer->leaveConnections();
     idle_.push_back(std::move(transfer));
 }
@@ -215,12 +200,12 @@ void HttpEngine::Impl::refuse(std::uint64_t id, const char* why)
 
 void HttpEngine::Impl::start(Request&& request)
 {
-    if (areConnectionsWornOut())
-        retireConnections();
+    if (speaksHttp2_ && connections_.areWornOut())
+        renewConnections();
     const std::uint64_t id = request.id;
     Owned transfer = takeIdle();
     // On HTTP/2 a request waits for the connection that is being made and shares it. Where there is none, nobody waits.
-    if (!transfer->prepare(std::move(request), options_, connections_, speaksHttp2_)) {
+    if (!transfer->prepare(std::move(request), options_, connections_.current(), speaksHttp2_)) {
         release(std::move(transfer));
         return refuse(id, "the request is malformed");
     }
@@ -232,9 +217,8 @@ void HttpEngine::Impl::start(Request&& request)
         inFlight_.erase(place);
         return refuse(id, "curl did not take the request");
     }
-    startedOnConnections_++;
+    connections_.started(inFlight_.size());
     startedSincePump_++;
-    mostInFlight_ = std::max(mostInFlight_, inFlight_.size());
 }
 
 void HttpEngine::Impl::cancel(std::uint64_t id)
@@ -303,8 +287,8 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
     if (transfer.mayStartAgain(result)) {
         curl_multi_remove_handle(multi_.get(), transfer.easy());
-        retireConnections();
-        transfer.join(connections_);
+        renewConnections();
+        transfer.join(connections_.current());
         if (curl_multi_add_handle(multi_.get(), transfer.easy()) == CURLM_OK)
             return;
     }
@@ -344,7 +328,7 @@ void HttpEngine::Impl::forget()
     const SignalsBlocked blocked;
     idle_.clear();
     idle_.shrink_to_fit();
-    retireConnections();
+    renewConnections();
     if (inFlight_.empty() && keepsAnswers())
         openMulti();
     wipeFreedMemory();

@@ -97,15 +97,6 @@ void wipe(std::string& text) noexcept
 
 } // namespace
 
-Connections makeConnections()
-{
-    Connections connections(curl_share_init(), [](CURLSH* share) { curl_share_cleanup(share); });
-    if (connections == nullptr ||
-        curl_share_setopt(connections.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK)
-        throw std::bad_alloc();
-    return connections;
-}
-
 Transfer* Transfer::of(CURL* easy)
 {
     char* self = nullptr;

@@ -10,6 +10,7 @@
 
 #include <curl/curl.h>
 
+#include "connections.hpp"
 #include "http_engine.hpp"
 #include "socket_watch.hpp"
 
@@ -21,10 +22,6 @@ struct EasyCleanup {
 struct ListCleanup {
     void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
 };
-
-// Kept connections that transfers share, open as long as one of them may use them.
-using Connections = std::shared_ptr<CURLSH>;
-Connections makeConnections();
 
 class Transfer {
 public:

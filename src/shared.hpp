@@ -118,8 +118,9 @@ AskSlot* takeAsk(Worker& worker); // the next of the ring, or null
 
 // For a backend that asks.
 AskSlot& ownSlot();
-bool isTaken(const AskSlot& slot);          // by a worker that is still there
-bool submit(Worker& worker, AskSlot& slot); // false: the ring is full. The caller holds the lock; then it wakes the worker
+bool isTaken(const AskSlot& slot); // by a worker that is still there
+// False: the ring is full. The caller holds the lock; then it wakes the worker.
+bool submit(Worker& worker, AskSlot& slot);
 void cancel(AskSlot& slot);
 
 } // namespace twilio::shared

@@ -170,7 +170,15 @@ SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
+-- what was to be asked of an account goes with it; what waits to be sent does not
+SELECT count(*) FROM generate_series(1, 2) i, twilio_send_sms('+15005550009', 'left ' || i);
+SELECT count(*) FROM answer('sent');
+SELECT body FROM twilio_send_sms('+15005550009', 'waiting');
+SELECT kind, count(*) FROM twilio_private.outbox GROUP BY 1 ORDER BY 1;
 DELETE FROM twilio_settings;
+SELECT kind, count(*) FROM twilio_private.outbox GROUP BY 1 ORDER BY 1;
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
 DROP VIEW state;
 DROP FUNCTION answer(text, jsonb, int, text), looked_up(jsonb[]), listed(int, text, interval);
 SELECT twilio_arm();
