@@ -276,8 +276,7 @@ BEGIN
             IF match IS NOT NULL THEN
                 PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match], 'poll');
                 PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);
-                PERFORM twilio_private.follow_repeated(m) FROM @extschema@.twilio_messages m
-                WHERE m.user_id = wanted.user_id AND m.id = wanted.id;
+                PERFORM twilio_private.follow_repeated(wanted.user_id, wanted.id);
                 PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
                   AND twilio_private.may_go_on(result.body -> 'messages', twilio_private.earliest_creation(wanted)) THEN

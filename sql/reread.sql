@@ -64,15 +64,16 @@ COMMENT ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) IS
     'Orders the n-th re-reading of one message, unless it is ordered already or nothing is missing.';
 REVOKE ALL ON FUNCTION twilio_private.follow_alone(uuid, uuid, int, timestamptz) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.follow_repeated(message @extschema@.twilio_messages) RETURNS void
+CREATE FUNCTION twilio_private.follow_repeated(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT twilio_private.follow_alone(message.user_id, message.id, 0, clock_timestamp()) WHERE message.former_sids IS NOT NULL
+    SELECT twilio_private.follow_alone(m.user_id, m.id, 0, clock_timestamp())
+    FROM @extschema@.twilio_messages m
+    WHERE m.user_id = follow_repeated.user_id AND m.id = message_id AND m.former_sids IS NOT NULL
 $$;
-COMMENT ON FUNCTION twilio_private.follow_repeated(@extschema@.twilio_messages) IS
-    'Orders that a message is read again alone, if it was sent again.';
-REVOKE ALL ON FUNCTION twilio_private.follow_repeated(@extschema@.twilio_messages) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.follow_repeated(uuid, uuid) IS 'Orders that a message is read again alone, if it was sent again.';
+REVOKE ALL ON FUNCTION twilio_private.follow_repeated(uuid, uuid) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.follow_messages(user_ids uuid[], ids uuid[], objects jsonb[]) RETURNS void
 LANGUAGE plpgsql

@@ -21,8 +21,7 @@ BEGIN
     SET sid = adopt_sid.sid, status = 'accepted', error_code = NULL, error_message = NULL, updated_at = clock_timestamp()
     WHERE m.user_id = adopt_sid.user_id AND m.id = message_id AND m.sid IS NULL;
     PERFORM twilio_private.order_reread(adopt_sid.user_id, 0, date_bin('10 seconds', clock_timestamp(), 'epoch'));
-    PERFORM twilio_private.follow_repeated(m) FROM @extschema@.twilio_messages m
-    WHERE m.user_id = adopt_sid.user_id AND m.id = message_id;
+    PERFORM twilio_private.follow_repeated(adopt_sid.user_id, message_id);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.adopt_sid(uuid, uuid, text) IS

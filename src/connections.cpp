@@ -1,7 +1,9 @@
 // A set is what curl calls a share.
 #include "connections.hpp"
 
+#include <algorithm>
 #include <new>
+#include <utility>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres

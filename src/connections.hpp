@@ -1,7 +1,6 @@
 // The connections that requests share and leave open for those that follow, and when they make room for new ones.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <memory>
 

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <malloc.h>
-#include <unistd.h>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -72,8 +71,8 @@ void wipeFreedMemory() noexcept
     };
     Piece* taken = nullptr;
     // Where malloc() is not glibc's (a sanitizer's, one that was preloaded), glibc knows of nothing free.
-    std::size_t left = ::mallinfo2().fordblks + roomToGrow;
-    const std::size_t extent = ::mallinfo2().arena;
+    const struct ::mallinfo2 heap = ::mallinfo2();
+    std::size_t left = heap.fordblks + roomToGrow;
     const std::size_t lookEvery = std::min(left / looks, roomToGrow / 4) / largestPiece + 1;
     std::size_t mostSideBySide = 0; // more than that is nowhere free any more; not known at first
     for (std::size_t size = largestPiece; size >= smallestPiece;
@@ -92,7 +91,8 @@ void wipeFreedMemory() noexcept
             // Nothing that was free is left, if the arena has grown, or if the pieces lie where no such place was left.
             sideBySide = reinterpret_cast<const char*>(piece) == end ? sideBySide + usable : usable;
             end = reinterpret_cast<const char*>(piece) + usable + sizeof(std::size_t);
-            if (mostSideBySide == 0 ? n % lookEvery == 0 && ::mallinfo2().arena != extent : sideBySide > mostSideBySide)
+            if (mostSideBySide == 0 ? n % lookEvery == 0 && ::mallinfo2().arena != heap.arena
+                                    : sideBySide > mostSideBySide)
                 break;
         }
         mostSideBySide = 2 * std::max(size, leastSideBySide);
