@@ -242,15 +242,15 @@ BEGIN
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'),
                                         'the worker stopped while the request was under way');
-    -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
+    -- What a former primary claimed and sent last may not have come here: an asynchronous standby lags, a PITR ends earlier.
     IF twilio_private.enter_timeline() THEN
-        PERFORM twilio_private.look_before_sending(twilio_private.most_claimed());
+        PERFORM twilio_private.look_before_sending();
     END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.recover_orders() IS
     'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.
-After a promotion so may it have the next ones.';
+After a promotion so may it have what is due.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
 -- Their kinds are told while twilio.enabled is off, for then it may be long until they are claimed again. A worker that

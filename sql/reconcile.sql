@@ -38,7 +38,7 @@ COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz
     'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.look_before_sending(most integer DEFAULT NULL) RETURNS void
+CREATE FUNCTION twilio_private.look_before_sending() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -50,10 +50,7 @@ BEGIN
         UPDATE twilio_private.outbox o
         SET state = 'unknown', due_at = 'infinity', attempted_at = coalesce(o.attempted_at, clock_timestamp()),
             note = 'another server may have sent it'
-        FROM (SELECT q.id, row_number() OVER (PARTITION BY q.user_id ORDER BY q.due_at, q.id) AS place
-              FROM twilio_private.outbox q
-              WHERE q.state = 'queued' AND q.kind = 'message' AND q.due_at <= clock_timestamp()) next
-        WHERE o.id = next.id AND o.state = 'queued' AND (most IS NULL OR next.place <= most)
+        WHERE o.state = 'queued' AND o.kind = 'message' AND o.due_at <= clock_timestamp()
         RETURNING o.user_id, o.ref
     )
     SELECT array_agg(d.user_id), array_agg(d.ref) INTO user_ids, ids FROM doubtful d;
@@ -62,9 +59,9 @@ BEGIN
     SELECT u.user_id, 'message_look', u.id, 'b' FROM unnest(user_ids, ids) AS u (user_id, id);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_before_sending(integer) IS
-    'Has messages that are due looked for at Twilio before they are sent: all, or the next ones of each user.';
-REVOKE ALL ON FUNCTION twilio_private.look_before_sending(integer) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.look_before_sending() IS
+    'Has all messages that are due looked for at Twilio before they are sent.';
+REVOKE ALL ON FUNCTION twilio_private.look_before_sending() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
