@@ -97,7 +97,7 @@ BEGIN
         reason := 'this database was disarmed';
         hint := 'An administrator arms it: SELECT twilio_arm().';
     ELSIF NOT armed THEN
-        reason := 'this database is a copy: it was armed on another cluster or as another database';
+        reason := 'this database is a copy: it was armed on another cluster, as another database or before a restore';
         hint := 'If it is to send from now on, an administrator arms it: SELECT twilio_arm().';
     ELSIF NOT administrator OR EXISTS (SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = caller) THEN
         SELECT t.reason, t.hint INTO reason, hint FROM twilio_private.account_trouble(caller) t;

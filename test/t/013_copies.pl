@@ -78,6 +78,19 @@ wait_until { sent($copy, 'written in the copy') == 2 } 10, '... and it sends';
 wait_until { sent($copy, 'under way') == 3 } 20, '... and finds at Twilio what was under way when the dump was made';
 wait_until { sent($copy, 'pending in the dump') == 5 } 20, '... and what the original has sent since';
 is(posts($standin) - $posts, 2, '... so that nothing is sent a second time');
+
+configured($copy, 'twilio.enabled', 'off');
+write_messages($copy, 1, 'pending in its own dump', 3);
+$copy->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/own", '-d', $copy->connstr('postgres') ], 'it is dumped');
+configured($copy, 'twilio.enabled', 'on');
+wait_until { sent($copy, 'pending in its own dump') == 3 } 10, '... goes on sending';
+$posts = posts($standin);
+$copy->command_ok([ 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', $copy->connstr('postgres'), "$dir/own" ], '... and is restored into the same database');
+wait_for_worker($copy, 'postgres');
+is(as_user($copy, 1, "SELECT DISTINCT reason FROM twilio_queue WHERE state = 'queued'")->{out}, 'disarmed: see twilio_status', '... where it is disarmed, although it was armed when it was dumped');
+run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
+wait_until { sent($copy, 'pending in its own dump') == 3 } 20, '... and, armed, finds at Twilio what it has sent since';
+is(posts($standin), $posts, '... so that nothing is sent a second time there either');
 $copy->stop;
 
 # ---- a standby that takes over ------------------------------------------------------------------
