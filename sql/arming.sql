@@ -50,8 +50,6 @@ REVOKE ALL ON FUNCTION twilio_private.enter_timeline() FROM PUBLIC;
 CREATE FUNCTION twilio_private.set_arming(armed boolean, only_first boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan -- as in a worker: a long queue in tables that were never analyzed would take hours
-SET jit = off
 AS $$
 BEGIN
     -- What was under way when a copy was made is in doubt there, and its worker was started before the rows came.

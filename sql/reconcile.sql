@@ -41,6 +41,8 @@ REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestam
 CREATE FUNCTION twilio_private.look_before_sending() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan -- as in a worker: a long queue in tables that were never analyzed would take hours
+SET jit = off
 AS $$
 DECLARE
     user_ids uuid[];
