@@ -21,6 +21,14 @@ const stored = (tenant) =>
   stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
 const saved = (page) => shows(page, '#account-notice', 'Settings saved.');
 
+// Has the page read the settings anew, as when another window changed them, and waits until it has shown them.
+async function lookAgain(page) {
+  const read = page.waitForResponse('**/api/twilio-settings/');
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await (await read).finished();
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+}
+
 async function configure(page, tenant) {
   await page.getByLabel('Account SID').fill(tenant.sid);
   await page.getByLabel('Auth Token').fill(tenant.secret);
@@ -224,6 +232,44 @@ test('Twilio down: the page says so and keeps what it knew', async (t) => {
   await shows(page, '#account-notice', 'status.twilio.com');
   assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
   await shows(page, '#status', 'Verified');
+});
+
+test('why the credentials could not be verified stays until the next action, whoever looks meanwhile', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', tenant.number);
+  await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '503', times: 1 });
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', 'status.twilio.com');
+  await lookAgain(page);
+  await shows(page, '#account-notice', 'status.twilio.com');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', 'Twilio accepted the credentials.');
+});
+
+test('what is wrong with the credentials is said aloud once, not each time that the page looks', async (t) => {
+  const tenant = await stack.configuredTenant({ verify: false });
+  await stack.request('PUT', '/api/twilio-settings/', { token: tenant.token, body: { auth_token: 'w'.repeat(32) } });
+  await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#announcer', 'does not accept the credentials');
+  await page.evaluate(() => {
+    window.said = [];
+    new MutationObserver(() => window.said.push(document.querySelector('#announcer').textContent)).observe(
+      document.querySelector('#announcer'),
+      { childList: true },
+    );
+  });
+  await lookAgain(page);
+  await lookAgain(page);
+  assert.deepEqual(await page.evaluate(() => window.said), []);
+  await shows(page, '#account-notice', 'does not accept the credentials');
+
+  await stack.request('PUT', '/api/twilio-settings/', { token: tenant.token, body: { auth_token: tenant.secret } });
+  await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token });
+  await lookAgain(page);
+  await page.locator('#account-notice').waitFor({ state: 'hidden' });
 });
 
 test('by keyboard alone: sign in, configure, verify, delete', async (t) => {
