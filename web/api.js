@@ -44,9 +44,14 @@ export async function request(method, path, body) {
   const used = token();
   const user = userOfToken();
   const response = await send(method, path, body);
-  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  const answer = response.status === 204 ? null : await response.json().catch(() => undefined);
   // A late answer belongs to a session that is over: it neither shows nor ends anything.
   if (userOfToken() !== user) throw new Refusal(401, null);
+  if (response.ok && answer === undefined)
+    throw new Refusal(0, {
+      message: "The server's answer cannot be read",
+      hint: 'Try again; if it lasts, something stands between you and the server.',
+    });
   if (response.ok) return answer;
   if (response.status === 401) {
     // The app may have renewed the token meanwhile.
