@@ -59,6 +59,7 @@ function offerNumbers() {
   const known = numbers.list();
   const now = phoneNumber();
   const listed = now === '' || known.some((number) => number.phone_number === now);
+  const focused = document.activeElement;
   choice.hidden = known.length === 0;
   $('phone_number-label').htmlFor = choice.hidden ? 'phone_number' : 'phone_choice';
   choice.replaceChildren(
@@ -68,6 +69,9 @@ function offerNumbers() {
   );
   choice.value = listed ? now : OTHER;
   showOther();
+  // Which of the two takes the other's place takes its focus, too.
+  if (focused === choice && choice.hidden) $('phone_number').focus();
+  if (focused === $('phone_number') && focused.hidden) choice.focus();
 }
 
 function showOther() {

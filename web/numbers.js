@@ -47,7 +47,10 @@ function show(numbers, empty) {
   $('numbers-list').replaceChildren(...numbers.map(item));
   // A long list scrolls by itself, so it can be reached by keyboard.
   $('numbers-region').tabIndex = numbers.length > 5 ? 0 : -1;
+  // A button that goes away must not take the focus to the top of the page.
+  const focused = $('numbers-receive').contains(document.activeElement);
   $('numbers-receive').hidden = numbers.every((number) => !number.sms || number.sms_url === webhook);
+  if (focused && $('numbers-receive').hidden) $('numbers-title').focus();
   $('numbers-empty').textContent = empty;
   $('numbers-empty').hidden = numbers.length > 0;
   for (const follower of followers) follower(numbers);
@@ -110,5 +113,6 @@ async function receive() {
   }
 }
 
+$('numbers-title').tabIndex = -1;
 $('receive').addEventListener('click', () => busy($('receive'), 'Asking Twilio …', receive));
 $('refresh-numbers').addEventListener('click', refresh);

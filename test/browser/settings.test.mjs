@@ -337,6 +337,29 @@ test('a name given at Twilio is text, whatever is in it', async (t) => {
   assert.equal(await page.locator('main img, main script').count(), 0);
 });
 
+test('the numbers come while somebody is in the field for one: the list that takes its place has the focus', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, null);
+  let release;
+  const focused = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route('**/api/twilio-settings/phone-numbers', async (route) => {
+    await focused;
+    await route.continue();
+  });
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await shows(page, '#status', 'Verified');
+  await page.locator('#phone_number').focus();
+  release();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_choice');
+  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
+  await lookAgain(page);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+});
+
 test('a long list of numbers scrolls, also by keyboard', async (t) => {
   const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
   const tenant = await stack.configuredTenant({ account: { numbers } });
