@@ -254,6 +254,22 @@ test('an answer that is none, such as the page of a proxy, is told and takes not
   await page.locator('#account-notice').waitFor({ state: 'hidden' });
 });
 
+test('without a database the page says so, and nothing that is for developers', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const answer = {
+    code: 'PGRST000',
+    message: 'Database connection error. Retrying the connection.',
+    details: 'connection to server at "10.0.0.5", port 5432 failed: Connection refused',
+    hint: null,
+  };
+  await page.route('**/api/twilio-settings/', (route) => route.fulfill({ status: 503, json: answer }));
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await shows(page, '#account-notice', 'Database connection error. Retrying the connection.');
+  assert.doesNotMatch(await page.locator('#account-notice').innerText(), /10\.0\.0\.5/);
+});
+
 test('no connection: the page says so and goes on when it is back', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
