@@ -304,6 +304,21 @@ test('older messages come when asked for', async (t) => {
   assert.match(await page.evaluate(() => document.activeElement.innerText), /Reminder 4/, 'the first of them has the focus');
 });
 
+test('in a low window, or with a field made larger, what has the focus beside a long list can be seen', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(25).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 24').waitFor();
+  await page.setViewportSize({ width: 911, height: 413 }); // 1366 × 768 at 150 %
+  for (const height of ['', '600px']) {
+    await page.locator('#body').evaluate((field, value) => (field.style.height = value), height);
+    await page.locator('#body').focus();
+    await page.keyboard.press('Tab');
+    const { y, height: own } = await page.locator('#send-button').boundingBox();
+    assert.ok(y >= 0 && y + own <= 413, `${y} + ${own}`);
+  }
+});
+
 test('more than 1000 messages, which PostgREST gives in parts: the oldest is reached', async (t) => {
   const { tenant, page } = await openVerified(t);
   const rows = [...Array(1010).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
