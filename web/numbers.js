@@ -6,6 +6,7 @@ import { $, announce, busy, make } from './page.js';
 // Where Twilio reports what a number receives, when the app and its webhook are on this origin.
 const webhook = `${location.origin}/twilio/webhook`;
 let known = [];
+let owner = ''; // the user whose they are: an administrator may read those of all
 const followers = [];
 
 export const list = () => known;
@@ -69,7 +70,9 @@ function failed(error, what = 'The list could not be fetched.') {
 }
 
 const listed = () =>
-  getRows('twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&order=phone_number');
+  getRows(
+    `twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&user_id=eq.${owner}&order=phone_number`,
+  );
 
 // Asks Twilio.
 export const refresh = () =>
@@ -85,6 +88,7 @@ export const refresh = () =>
 
 // Shows what was listed last time, or asks Twilio where nothing was.
 export async function load(settings) {
+  owner = settings?.user_id;
   $('refresh-numbers').hidden = !settings?.is_verified;
   if (!settings?.is_verified) {
     forget();

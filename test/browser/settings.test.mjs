@@ -360,6 +360,27 @@ test('the numbers come while somebody is in the field for one: the list that tak
   assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
 });
 
+test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {
+  const other = await stack.configuredTenant({ account: { numbers: ['+15005550099'] } });
+  await stack.request('GET', '/api/twilio-settings/phone-numbers', { token: other.token });
+  const admin = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, stack.token(admin.user, { role: 'twilio_admin' }));
+  await shows(page, '#status', 'Not configured');
+  await configure(page, admin);
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#status', 'Verified');
+  await page.locator('#verify:not([aria-busy])').waitFor();
+  const numbers = NUMBERS.map((number) => number.phone_number);
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  await page.reload();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  assert.deepEqual(
+    await page.locator('#from_number option').evaluateAll((options) => options.map(({ value }) => value)),
+    ['', '+15005550006', '+15005550010'],
+  );
+});
+
 test('a long list of numbers scrolls, also by keyboard', async (t) => {
   const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
   const tenant = await stack.configuredTenant({ account: { numbers } });
