@@ -88,8 +88,10 @@ function setField(name, value) {
     input.checked = value;
     return;
   }
+  // Who has chosen to type another number, and has not begun, has none yet: that is left alone.
+  const none = value === '' && name === 'phone_number' && phoneNumber() === '';
   input.value = value;
-  if (name === 'phone_number') offerKnown(value);
+  if (name === 'phone_number' && !none) offerKnown(value);
 }
 
 function offerKnown(value) {

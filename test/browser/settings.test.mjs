@@ -360,6 +360,20 @@ test('the numbers come while somebody is in the field for one: the list that tak
   assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
 });
 
+test('who is about to type another number, and has a look elsewhere first, finds the field again', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  await page.locator('#phone_choice').selectOption('other');
+  await lookAgain(page);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+  await page.keyboard.type('+15005550010');
+  await page.keyboard.press('Enter');
+  await saved(page);
+  assert.equal((await stored(tenant)).phone_number, '+15005550010');
+  assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
+});
+
 test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {
   const other = await stack.configuredTenant({ account: { numbers: ['+15005550099'] } });
   await stack.request('GET', '/api/twilio-settings/phone-numbers', { token: other.token });
