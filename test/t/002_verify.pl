@@ -98,6 +98,7 @@ for my $case (
 	[ 'PT429', 'rate limited', 'an answer 429',          429 ],
 	[ 'PT502', 'server error', 'an answer 500',          500 ],
 	[ 'PT502', 'server error', 'an answer 503',          503 ],
+	[ 'PT504', 'timeout',      'an answer 408, a proxy that has given up', 'status', status => 408, body_text => '' ],
 	[ 'PT502', 'server error', 'an HTML page (502)',     'html' ],
 	[ 'PT502', 'broken',       'an HTML page (200)',     'html', status => 200 ],
 	[ 'PT502', 'broken',       'an answer that is cut off', 'truncate' ],
