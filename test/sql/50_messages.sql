@@ -94,8 +94,15 @@ UPDATE twilio_settings SET messaging_service_sid = NULL;
 SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempotency_key => 'k') a, LATERAL (SELECT a.id) x,
     LATERAL twilio_send_sms('+15005550009', CASE WHEN x.id IS NOT NULL THEN 'once' END, idempotency_key => 'k') b;
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms(NULL, 'once', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '+15005550012', idempotency_key => 'k')$$);
 SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
 SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
+-- ... of a message whose sender the Messaging Service chooses
+UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
+SELECT from_number FROM twilio_send_sms('+15005550009', 'service', idempotency_key => 'k2');
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'service', '+15005550012', idempotency_key => 'k2')$$);
+UPDATE twilio_settings SET messaging_service_sid = NULL;
 
 -- rolled back is not sent
 BEGIN;
