@@ -206,5 +206,7 @@ wait_until { $node->safe_psql('postgres', 'SHOW twilio.api_rate_limit') eq '3' }
 my @states = map { as_user($node, 50, $_)->{state} } $verify, ('SELECT count(*) FROM twilio_phone_numbers()') x 3;
 is("@states", '   PT429', 'api_rate_limit refuses the fourth call in a minute, and counts no pages');
 is(as_user($node, 51, $verify)->{out}, 't|active|Full|', '... and leaves other tenants alone');
+configured($node, 'twilio.api_rate_limit', 60);
+is(as_user($node, 50, $verify)->{out}, 't|active|Full|', '... and a higher one lets it ask again');
 
 TwilioTest::finish();
