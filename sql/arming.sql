@@ -15,15 +15,15 @@ CREATE TABLE twilio_private.arming (
     CONSTRAINT there_is_one_row CHECK (singleton)
 );
 COMMENT ON TABLE twilio_private.arming IS
-    'Where sending was last armed or disarmed; one row, none before the first token was stored.';
+    'Where sending was last armed, and whether it was disarmed since; one row, none before the first token was stored.';
 COMMENT ON COLUMN twilio_private.arming.singleton IS 'Always true: there is one row.';
-COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was armed or disarmed.';
-COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where that was done.';
-COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where that was done.';
-COMMENT ON COLUMN twilio_private.arming.table_oid IS 'The table in which it was noted; a restore creates another.';
+COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was last armed or disarmed.';
+COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where it was last armed.';
+COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where it was last armed.';
+COMMENT ON COLUMN twilio_private.arming.table_oid IS 'The table where it was last armed; a restore creates another.';
 COMMENT ON COLUMN twilio_private.arming.timeline IS 'The timeline of the cluster on which a worker last began.';
-COMMENT ON COLUMN twilio_private.arming.at IS 'When that was done.';
-COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did it.';
+COMMENT ON COLUMN twilio_private.arming.at IS 'When it was last armed or disarmed.';
+COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did that.';
 ALTER TABLE twilio_private.arming ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.arming', '');
 
@@ -61,9 +61,13 @@ BEGIN
     INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, table_oid, timeline, by)
     VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(),
             'twilio_private.arming'::regclass, twilio_private.timeline(), twilio_private.actor())
+    -- A copy that is disarmed stays one: what is to be done when it is armed is still to be done.
     ON CONFLICT (singleton) DO UPDATE
-    SET armed = excluded.armed, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
-        table_oid = excluded.table_oid, timeline = excluded.timeline, at = excluded.at, by = excluded.by
+    SET armed = excluded.armed, at = excluded.at, by = excluded.by,
+        system_identifier = CASE WHEN excluded.armed THEN excluded.system_identifier ELSE a.system_identifier END,
+        database_oid = CASE WHEN excluded.armed THEN excluded.database_oid ELSE a.database_oid END,
+        table_oid = CASE WHEN excluded.armed THEN excluded.table_oid ELSE a.table_oid END,
+        timeline = CASE WHEN excluded.armed THEN excluded.timeline ELSE a.timeline END
     WHERE NOT only_first;
     IF FOUND THEN
         PERFORM twilio_private.wake_worker();
@@ -103,7 +107,7 @@ BEGIN
     RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE twilio_private.is_here(a));
 END
 $$;
-COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database and not before a restore, that sending was last armed or disarmed.';
+COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database and not before a restore, that sending was last armed.';
 REVOKE ALL ON FUNCTION twilio_private.armed_here() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.armed() RETURNS boolean

@@ -45,9 +45,10 @@ BEGIN
         WHERE m.user_id = owner AND m.idempotency_key = twilio_send_sms.idempotency_key;
     END IF;
 
-    IF message.to_number <> twilio_send_sms.to_number OR message.body IS DISTINCT FROM nullif(twilio_send_sms.body, '')
+    IF message.to_number IS DISTINCT FROM twilio_send_sms.to_number OR message.body IS DISTINCT FROM nullif(twilio_send_sms.body, '')
        OR message.media_urls IS DISTINCT FROM nullif(twilio_send_sms.media_urls, '{}')
-       OR message.send_at IS DISTINCT FROM twilio_send_sms.send_at OR message.from_number <> nullif(twilio_send_sms.from_number, '') THEN
+       OR message.send_at IS DISTINCT FROM twilio_send_sms.send_at
+       OR message.from_number IS DISTINCT FROM coalesce(nullif(twilio_send_sms.from_number, ''), message.from_number) THEN
         RAISE EXCEPTION 'the idempotency key belongs to another message'
             USING ERRCODE = 'PT409',
                   DETAIL = 'A message with this idempotency_key and different content exists.',

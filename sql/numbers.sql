@@ -14,10 +14,14 @@ CREATE TABLE @extschema@.twilio_numbers (
     is_default boolean NOT NULL DEFAULT false,
     date_created timestamptz,
     refreshed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, sid),
-    -- Checked at commit, so that UPDATE … SET is_default = (sid = …) works in whatever order it meets the rows.
-    CONSTRAINT one_default_per_user EXCLUDE (user_id WITH =) WHERE (is_default) DEFERRABLE INITIALLY DEFERRED
+    PRIMARY KEY (user_id, sid)
 );
+-- The foreign key deletes and is found by PostgREST, but does not check new rows: pg_restore --jobs loads the tables of an
+-- extension in any order. They come from twilio_phone_numbers(), which has locked the settings.
+ALTER TABLE @extschema@.twilio_numbers DISABLE TRIGGER ALL;
+-- Checked at commit, so that UPDATE … SET is_default = (sid = …) works in whatever order it meets the rows.
+ALTER TABLE @extschema@.twilio_numbers
+    ADD CONSTRAINT one_default_per_user EXCLUDE (user_id WITH =) WHERE (is_default) DEFERRABLE INITIALLY DEFERRED;
 CREATE INDEX twilio_numbers_phone_number_idx ON @extschema@.twilio_numbers (user_id, phone_number);
 
 COMMENT ON TABLE @extschema@.twilio_numbers IS

@@ -94,7 +94,7 @@ AskDesk::~AskDesk() = default;
 
 void AskDesk::reload()
 {
-    quota_.setLimit(settings::apiRateLimit, Clock::now());
+    quota_.setLimit(settings::apiRateLimit);
 }
 
 void AskDesk::admit()

@@ -48,6 +48,7 @@ void Dispatcher::reload()
 {
     allow();
     refreshWanted_ = true;
+    pollAt_ = std::min(pollAt_, Clock::now() + std::chrono::seconds(settings::pollIntervalS));
     if (!maySend() && sender_.ready() > 0)
         releaseReady();
 }

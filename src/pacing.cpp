@@ -92,15 +92,11 @@ bool AskQuota::take(const TenantId& tenant, TimePoint now)
     return buckets_.try_emplace(tenant, perMinute_ / 60.0, perMinute_, now).first->second.take(now);
 }
 
-void AskQuota::setLimit(int perMinute, TimePoint now)
+void AskQuota::setLimit(int perMinute)
 {
-    if (perMinute == perMinute_)
-        return;
-    perMinute_ = perMinute;
-    if (perMinute <= 0)
+    if (perMinute != perMinute_)
         buckets_.clear();
-    for (auto& [tenant, bucket] : buckets_)
-        bucket.setRate(perMinute / 60.0, perMinute, now);
+    perMinute_ = perMinute;
 }
 
 void AskQuota::prune(TimePoint now)

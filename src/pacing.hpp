@@ -54,13 +54,14 @@ private:
     TimePoint at_;
 };
 
-// So many asks per tenant and minute; 0 means no limit. A tenant who has not asked for a minute is forgotten.
+// So many asks per tenant and minute; 0 means no limit. A tenant who has not asked for a minute is forgotten, and all
+// are when the limit changes: whoever raises it does so for those who wait.
 class AskQuota {
 public:
     explicit AskQuota(int perMinute = 0) : perMinute_(perMinute) {}
 
     bool take(const TenantId& tenant, TimePoint now);
-    void setLimit(int perMinute, TimePoint now);
+    void setLimit(int perMinute);
     std::size_t size() const { return buckets_.size(); }
 
 private:

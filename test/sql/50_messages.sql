@@ -51,6 +51,16 @@ INSERT INTO twilio_messages (direction, to_number, body, status, sid)
 SELECT v.direction, '+15005550009', 'hello', 'delivered', 'SM' || v.direction
 FROM (VALUES ('inbound'), ('outbound')) v (direction) WHERE set_config('row_security', 'off', true) = 'off'
 RETURNING direction, from_number, status, sid;
+RESET ROLE;
+CREATE FUNCTION send_for_anybody(body text) RETURNS text LANGUAGE sql SECURITY DEFINER
+RETURN (SELECT s.status FROM twilio_send_sms('+15005550009', send_for_anybody.body, '+15005550001') s);
+SET ROLE regress_twilio_app;
+SET row_security = off;
+SELECT attempt($$SELECT send_for_anybody(repeat('x', 1601))$$) AS "a function of the owner is no dump";
+RESET row_security;
+RESET ROLE;
+DROP FUNCTION send_for_anybody;
+SET ROLE regress_twilio_app;
 INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || i, 'bulk ' || i FROM generate_series(1000, 1999) i;
 SELECT count(*), count(DISTINCT message_id) FROM twilio_queue WHERE kind = 'message';
 
@@ -94,8 +104,15 @@ UPDATE twilio_settings SET messaging_service_sid = NULL;
 SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempotency_key => 'k') a, LATERAL (SELECT a.id) x,
     LATERAL twilio_send_sms('+15005550009', CASE WHEN x.id IS NOT NULL THEN 'once' END, idempotency_key => 'k') b;
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms(NULL, 'once', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '+15005550012', idempotency_key => 'k')$$);
 SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
 SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
+-- ... of a message whose sender the Messaging Service chooses
+UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
+SELECT from_number FROM twilio_send_sms('+15005550009', 'service', idempotency_key => 'k2');
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'service', '+15005550012', idempotency_key => 'k2')$$);
+UPDATE twilio_settings SET messaging_service_sid = NULL;
 
 -- rolled back is not sent
 BEGIN;

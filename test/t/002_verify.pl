@@ -98,6 +98,7 @@ for my $case (
 	[ 'PT429', 'rate limited', 'an answer 429',          429 ],
 	[ 'PT502', 'server error', 'an answer 500',          500 ],
 	[ 'PT502', 'server error', 'an answer 503',          503 ],
+	[ 'PT504', 'timeout',      'an answer 408, a proxy that has given up', 'status', status => 408, body_text => '' ],
 	[ 'PT502', 'server error', 'an HTML page (502)',     'html' ],
 	[ 'PT502', 'broken',       'an HTML page (200)',     'html', status => 200 ],
 	[ 'PT502', 'broken',       'an answer that is cut off', 'truncate' ],
@@ -205,5 +206,7 @@ wait_until { $node->safe_psql('postgres', 'SHOW twilio.api_rate_limit') eq '3' }
 my @states = map { as_user($node, 50, $_)->{state} } $verify, ('SELECT count(*) FROM twilio_phone_numbers()') x 3;
 is("@states", '   PT429', 'api_rate_limit refuses the fourth call in a minute, and counts no pages');
 is(as_user($node, 51, $verify)->{out}, 't|active|Full|', '... and leaves other tenants alone');
+configured($node, 'twilio.api_rate_limit', 60);
+is(as_user($node, 50, $verify)->{out}, 't|active|Full|', '... and a higher one lets it ask again');
 
 TwilioTest::finish();

@@ -70,6 +70,19 @@ for my $format (qw(plain custom))
 	is(run_sql($copy, 'SELECT armed FROM twilio_status', db => $db)->{out}, 't', '... arms it');
 }
 
+# ---- in another order, as pg_restore --jobs does -------------------------------------------------
+
+$copy->safe_psql('postgres', 'CREATE DATABASE reversed TEMPLATE template0');
+my ($list) = run_command([ 'pg_restore', '--list', "$dir/custom" ]);
+my @entries = split /\n/, $list;
+my @data = grep { / TABLE DATA / } @entries;
+PostgreSQL::Test::Utils::append_to_file("$dir/reversed", join "\n", map { / TABLE DATA / ? pop @data : $_ } @entries);
+$copy->command_ok([ 'pg_restore', '--exit-on-error', '--use-list', "$dir/reversed", '-d', $copy->connstr('reversed'), "$dir/custom" ],
+	'the tables of a dump are restored in whatever order');
+is_deeply(table_contents($copy, 'reversed', @tables), $expected, '... with all rows as they were');
+ok(run_sql($copy, "DELETE FROM twilio_settings WHERE user_id = '" . user_id(1) . "'", db => 'reversed')->{ok}, 'settings that are deleted there');
+is($copy->safe_psql('reversed', 'SELECT count(*) FROM twilio_numbers'), '0', '... take their numbers with them');
+
 # ---- without the key file -----------------------------------------------------------------------
 
 my $keyless = new_cluster('keyless', standin => $standin, extension => 0);

@@ -166,6 +166,12 @@ order($node, 1, 'too late', 3, expires => "now() + '3 s'");
 wait_until { parcels($node, 'too late', 'expired') == 3 } 20, 'an order that is not accepted ends when it expires';
 is(accepted($standin, body => 'too late 1'), 0, '... unsent');
 $standin->calm;
+
+as_user($node, 2, 'UPDATE twilio_settings SET is_active = false');
+order($node, 2, 'kept back', 1, expires => "now() + '1 s'");
+configured($node, 'twilio.poll_interval', 1);
+wait_until { parcels($node, 'kept back', 'expired') == 1 } 10, 'one of an account that is switched off ends at the next safety poll, which a reload brings forward';
+
 my $twice = $standin->control(GET => 'ledger/duplicates?key=To,Body');
 is_deeply([ map { $_->{values}[1] } @{ $twice->{examples} } ], ['answer cut off 1'],
 	'nothing was accepted twice, but what may be repeated and was cut off');

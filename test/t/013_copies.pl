@@ -79,6 +79,12 @@ wait_until { sent($copy, 'under way') == 3 } 20, '... and finds at Twilio what w
 wait_until { sent($copy, 'pending in the dump') == 5 } 20, '... and what the original has sent since';
 is(posts($standin) - $posts, 2, '... so that nothing is sent a second time');
 
+$copy->safe_psql('postgres', 'CREATE DATABASE disarmed TEMPLATE template0');
+$copy->command_ok([ 'pg_restore', '--exit-on-error', '-d', $copy->connstr('disarmed'), "$dir/dump" ], 'a copy that is disarmed');
+run_sql($copy, "SELECT twilio_$_()", role => 'twilio_admin', db => 'disarmed') for qw(disarm arm);
+wait_until { $copy->safe_psql('disarmed', 'SELECT count(*) FROM twilio_messages WHERE sid IS NULL AND body NOT LIKE $$long queue%$$') == 0 } 20, '... before it is armed';
+is(posts($standin) - $posts, 2, '... sends nothing a second time, either');
+
 configured($copy, 'twilio.enabled', 'off');
 write_messages($copy, 1, 'pending in its own dump', 3);
 $copy->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/own", '-d', $copy->connstr('postgres') ], 'it is dumped');

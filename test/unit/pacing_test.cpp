@@ -144,11 +144,15 @@ TEST(AskQuota, takesANewLimitAtOnce)
     quota.take(tenant(1), start);
     quota.take(tenant(1), start);
     EXPECT_FALSE(quota.take(tenant(1), start));
-    quota.setLimit(0, start);
+    quota.setLimit(0);
     EXPECT_TRUE(quota.take(tenant(1), start));
-    quota.setLimit(1, start);
+    quota.setLimit(1);
     EXPECT_TRUE(quota.take(tenant(1), start));
     EXPECT_FALSE(quota.take(tenant(1), start));
+    quota.setLimit(1);
+    EXPECT_FALSE(quota.take(tenant(1), start));
+    quota.setLimit(2);
+    EXPECT_TRUE(quota.take(tenant(1), start));
 }
 
 TEST(Aimd, halvesOnRefusalAndRisesSlowly)
