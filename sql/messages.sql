@@ -39,6 +39,7 @@ CREATE TABLE @extschema@.twilio_messages (
 CREATE INDEX twilio_messages_history ON @extschema@.twilio_messages (user_id, created_at);
 ALTER TABLE @extschema@.twilio_messages ADD PRIMARY KEY (user_id, id);
 CREATE UNIQUE INDEX twilio_messages_sid_key ON @extschema@.twilio_messages (user_id, sid) WHERE sid IS NOT NULL;
+CREATE INDEX twilio_messages_repeated ON @extschema@.twilio_messages (user_id) WHERE former_sids IS NOT NULL;
 CREATE UNIQUE INDEX twilio_messages_idempotency_key ON @extschema@.twilio_messages (user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 

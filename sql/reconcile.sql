@@ -177,11 +177,13 @@ AS $$
       AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
       AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
                       JOIN @extschema@.twilio_messages m ON m.user_id = u AND m.sid = l.object ->> 'sid')
-      AND l.object ->> 'sid' <> ALL (coalesce(wanted.former_sids, '{}'))
+      AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+                      JOIN @extschema@.twilio_messages m ON m.user_id = u
+                          AND m.former_sids IS NOT NULL AND l.object ->> 'sid' = ANY (m.former_sids))
     ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
 $$;
 COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) IS
-    'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has.';
+    'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has or had.';
 REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) FROM PUBLIC;
 
 -- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs. Orders

@@ -100,6 +100,18 @@ SELECT * FROM state;
 SELECT request FROM answer('sent');
 DELETE FROM twilio_messages;
 
+-- … and what an attempt of another message has brought is not taken for this one
+SELECT body FROM twilio_send_sms('+15005550009', 'failed and retried');
+SELECT count(*) FROM answer('sent', '{"status": "failed"}');
+SELECT r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r;
+SELECT count(*) FROM answer('sent', jsonb_build_object('sid', 'SM' || repeat('f', 32)));
+SELECT body FROM twilio_send_sms('+15005550009', 'failed and retried');
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up((SELECT listed(6, body, '10 seconds') || jsonb_build_object('sid', former_sids[1]) FROM twilio_messages WHERE sid IS NOT NULL), listed(6, 'failed and retried'));
+SELECT sid = 'SM' || lpad('6', 32, '0') AS own FROM twilio_messages ORDER BY id DESC LIMIT 1;
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+
 -- … or not, where the user says so
 UPDATE twilio_settings SET resend_unknown = false;
 SELECT body FROM twilio_send_sms('+15005550009', 'unresolved');
