@@ -81,6 +81,9 @@ BEGIN
             THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
             ELSE 'Look for pg_twilio in the server log; a full worker table needs a higher max_worker_processes.'
         END;
+    ELSIF row_security_active('twilio_private.arming'::regclass) THEN
+        reason := 'the owner of the extension is no superuser any more, so its functions see no row';
+        hint := format('Make it one again: ALTER ROLE %I SUPERUSER.', current_user);
     ELSIF NOT enabled THEN
         reason := 'twilio.enabled is off';
         hint := 'Set twilio.enabled = on and reload the server.';
@@ -97,7 +100,7 @@ BEGIN
         reason := 'this database was disarmed';
         hint := 'An administrator arms it: SELECT twilio_arm().';
     ELSIF NOT armed THEN
-        reason := 'this database is a copy: it was armed on another cluster or as another database';
+        reason := 'this database is a copy: it was armed on another cluster, as another database or before a restore';
         hint := 'If it is to send from now on, an administrator arms it: SELECT twilio_arm().';
     ELSIF NOT administrator OR EXISTS (SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = caller) THEN
         SELECT t.reason, t.hint INTO reason, hint FROM twilio_private.account_trouble(caller) t;
