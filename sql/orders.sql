@@ -153,9 +153,11 @@ BEGIN
     FOREACH one IN ARRAY orders LOOP
         BEGIN
             RETURN QUERY EXECUTE builder USING ARRAY[one];
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            -- Somebody has locked its row, and it waits; or the whole table, and all do.
-            locked := locked + 1;
+        EXCEPTION WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
+                       OR system_error THEN
+            -- This passes by itself, and it waits: the disk is full, or somebody has locked its row; or the whole table, and
+            -- all do.
+            locked := locked + (SQLSTATE IN ('55P03', '40P01'))::int;
             IF locked > 3 THEN
                 RAISE;
             END IF;
