@@ -1,6 +1,6 @@
 -- Armed or not: messages leave only the cluster and the database where they are meant to. The arming is a row, so it
--- travels with a dump and says there that this is a copy; nothing is sent from it until an administrator arms it. A dump
--- that is restored where it was made brings another extension, by its OID: what is queued in it may have been sent since.
+-- travels with a dump and says there that this is a copy, also where that takes the place of its original; nothing is
+-- sent from it until an administrator arms it.
 -- A copy of the data directory carries the system identifier with it and cannot be told apart.
 
 CREATE TABLE twilio_private.arming (
@@ -8,7 +8,7 @@ CREATE TABLE twilio_private.arming (
     armed boolean NOT NULL,
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
-    extension_oid oid NOT NULL,
+    table_oid oid NOT NULL,
     timeline integer,
     at timestamptz NOT NULL DEFAULT now(),
     by text NOT NULL,
@@ -20,18 +20,12 @@ COMMENT ON COLUMN twilio_private.arming.singleton IS 'Always true: there is one 
 COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was armed or disarmed.';
 COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where that was done.';
 COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where that was done.';
-COMMENT ON COLUMN twilio_private.arming.extension_oid IS 'The extension that was there then; one that a restore has created is another.';
+COMMENT ON COLUMN twilio_private.arming.table_oid IS 'The table in which it was noted; a restore creates another.';
 COMMENT ON COLUMN twilio_private.arming.timeline IS 'The timeline of the cluster on which a worker last began.';
 COMMENT ON COLUMN twilio_private.arming.at IS 'When that was done.';
 COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did it.';
 ALTER TABLE twilio_private.arming ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.arming', '');
-
-CREATE FUNCTION twilio_private.extension_oid() RETURNS oid
-LANGUAGE sql STABLE
-RETURN (SELECT e.oid FROM pg_extension e WHERE e.extname = 'pg_twilio');
-COMMENT ON FUNCTION twilio_private.extension_oid() IS 'The OID of this extension.';
-REVOKE ALL ON FUNCTION twilio_private.extension_oid() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.timeline() RETURNS integer
 LANGUAGE sql STABLE
@@ -64,12 +58,12 @@ BEGIN
         PERFORM twilio_private.recover_orders();
         PERFORM twilio_private.look_before_sending();
     END IF;
-    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, extension_oid, timeline, by)
-    VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(), twilio_private.extension_oid(),
-            twilio_private.timeline(), twilio_private.actor())
+    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, table_oid, timeline, by)
+    VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(),
+            'twilio_private.arming'::regclass, twilio_private.timeline(), twilio_private.actor())
     ON CONFLICT (singleton) DO UPDATE
     SET armed = excluded.armed, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
-        extension_oid = excluded.extension_oid, timeline = excluded.timeline, at = excluded.at, by = excluded.by
+        table_oid = excluded.table_oid, timeline = excluded.timeline, at = excluded.at, by = excluded.by
     WHERE NOT only_first;
     IF FOUND THEN
         PERFORM twilio_private.wake_worker();
@@ -97,8 +91,8 @@ REVOKE ALL ON FUNCTION twilio_private.arm_first() FROM PUBLIC;
 CREATE FUNCTION twilio_private.is_here(arming twilio_private.arming) RETURNS boolean
 LANGUAGE sql STABLE
 RETURN (arming).system_identifier = twilio_private.system_identifier() AND (arming).database_oid = twilio_private.database_oid()
-       AND (arming).extension_oid = twilio_private.extension_oid();
-COMMENT ON FUNCTION twilio_private.is_here(twilio_private.arming) IS 'Whether it was done in this cluster and database, and not before a restore.';
+       AND (arming).table_oid = 'twilio_private.arming'::regclass;
+COMMENT ON FUNCTION twilio_private.is_here(twilio_private.arming) IS 'Whether it was done in this cluster and database, not in what was restored here.';
 REVOKE ALL ON FUNCTION twilio_private.is_here(twilio_private.arming) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.armed_here() RETURNS boolean
@@ -109,7 +103,7 @@ BEGIN
     RETURN EXISTS (SELECT FROM twilio_private.arming a WHERE twilio_private.is_here(a));
 END
 $$;
-COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database, that sending was last armed or disarmed.';
+COMMENT ON FUNCTION twilio_private.armed_here() IS 'Whether it was here, in no other cluster or database and not before a restore, that sending was last armed or disarmed.';
 REVOKE ALL ON FUNCTION twilio_private.armed_here() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.armed() RETURNS boolean

@@ -67,6 +67,17 @@ RETURN coalesce(value ~ '^([+][1-9][0-9]{1,14}|[a-z]{2,20}:[+][1-9][0-9]{1,14}|m
 COMMENT ON FUNCTION twilio_private.is_recipient(text) IS 'Whether a message can be addressed to it: a number in E.164 format, or a channel''s address.';
 REVOKE ALL ON FUNCTION twilio_private.is_recipient(text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.refuse_message(reason text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = reason, DETAIL = detail, HINT = hint;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_message(text, text, text) IS 'Fails with 22023: Twilio could not send this.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_message(text, text, text) FROM PUBLIC;
+
 -- A dump turns row_security off. That is not enough without the rights: whoever is subject to row-level security could
 -- turn it off within the statement itself.
 CREATE FUNCTION twilio_private.restoring() RETURNS boolean

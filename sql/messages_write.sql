@@ -4,17 +4,6 @@
 -- Whatever depends on the account of user_id is decided in the second step: row-level security judges the rows after
 -- the first, and nobody may learn from an error how the account of another user stands.
 
-CREATE FUNCTION twilio_private.refuse_message(reason text, detail text, hint text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = reason, DETAIL = detail, HINT = hint;
-END
-$$;
-COMMENT ON FUNCTION twilio_private.refuse_message(text, text, text) IS 'Fails with 22023: Twilio could not send this.';
-REVOKE ALL ON FUNCTION twilio_private.refuse_message(text, text, text) FROM PUBLIC;
-
 CREATE FUNCTION twilio_private.check_media(urls text[]) RETURNS int
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp

@@ -38,10 +38,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT twilio_private.is_recipient(NEW.phone_number) THEN
-        RAISE EXCEPTION 'invalid recipient'
-            USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = 'No message can go to a number that is written like this, so it would keep none back.',
-                  HINT = 'Write it like +1234567890, without spaces.';
+        PERFORM twilio_private.refuse_message('invalid recipient',
+                                              'No message can go to a number that is written like this, so it would keep none back.',
+                                              'Write it like +1234567890, without spaces.');
     END IF;
     RETURN NEW;
 END

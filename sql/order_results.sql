@@ -95,7 +95,7 @@ REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.write_results(
     order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
-    bodies text[], retry_ats timestamptz[], ats timestamptz[])
+    bodies text[], retry_ats timestamptz[], ats timestamptz[], twilio_ats timestamptz[])
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -106,9 +106,9 @@ BEGIN
     FOR kind, results IN
         SELECT o.kind, array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END,
                                      r.http_status, r.error_code, r.error_message, r.sid, r.body::jsonb, o.attempts, o.attempted_at,
-                                     r.at, r.retry_at)::twilio_private.order_result)
-        FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats)
-             AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at)
+                                     r.at, r.retry_at, r.twilio_at)::twilio_private.order_result)
+        FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats, twilio_ats)
+             AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at, twilio_at)
         -- OFFSET 0 fixes the order of the join: the other way round, it reads the whole queue.
         CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
         GROUP BY o.kind
@@ -147,9 +147,9 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
+COMMENT ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[]) IS
     'Tells the kinds of orders what came of them, ends them, queues them again or leaves them unknown.';
-REVOKE ALL ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.write_results(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
 -- No worker has this order any more: it hands in what came of one, and forgets it. So what Twilio has not taken, or may be
 -- asked again, is queued again. What it may have taken stays sending, and is known by being due at infinity.
@@ -170,18 +170,18 @@ REVOKE ALL ON FUNCTION twilio_private.set_aside(bigint, text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.record_orders(
     order_ids bigint[], outcomes text[], http_statuses integer[], error_codes integer[], error_messages text[], sids text[],
-    bodies text[], retry_ats timestamptz[], ats timestamptz[])
+    bodies text[], retry_ats timestamptz[], ats timestamptz[], twilio_ats timestamptz[] DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- What fails, the worker hands in again one by one, and then without what Twilio said.
     IF cardinality(order_ids) <> 1 OR bodies[1] IS NOT NULL THEN
-        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9);
+        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
         RETURN;
     END IF;
     BEGIN
-        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9);
+        PERFORM twilio_private.write_results($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
     EXCEPTION
         WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
              OR system_error THEN RAISE; -- these pass by themselves
@@ -191,11 +191,11 @@ BEGIN
     END;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS
+COMMENT ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[]) IS
     'Records what came of orders: tells their kinds, ends them, queues them again or leaves them unknown.
 Outcome account: the account is refused, so the order waits and the user''s breaker opens.
 A single one without an answer whose kind cannot take it (an app''s trigger raises) is set aside.';
-REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.record_orders(bigint[], text[], integer[], integer[], text[], text[], text[], timestamptz[], timestamptz[], timestamptz[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_in_doubt(order_ids bigint[], reason text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -242,15 +242,15 @@ BEGIN
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'),
                                         'the worker stopped while the request was under way');
-    -- The claims that a former primary made last may not have come here. A worker claims so many orders at once.
+    -- What a former primary claimed and sent last may not have come here: an asynchronous standby lags, a PITR ends earlier.
     IF twilio_private.enter_timeline() THEN
-        PERFORM twilio_private.look_before_sending(twilio_private.most_claimed());
+        PERFORM twilio_private.look_before_sending();
     END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.recover_orders() IS
     'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.
-After a promotion so may it have the next ones.';
+After a promotion so may it have what is due.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
 -- Their kinds are told while twilio.enabled is off, for then it may be long until they are claimed again. A worker that

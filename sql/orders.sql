@@ -81,15 +81,16 @@ REVOKE ALL ON TYPE twilio_private.order_request FROM PUBLIC;
 CREATE TYPE twilio_private.order_result AS (
     order_id bigint, user_id uuid, ref uuid, subject text, outcome text, http_status integer, error_code integer,
     error_message text, sid text, body jsonb, attempts integer, attempted_at timestamptz, at timestamptz,
-    will_retry_at timestamptz);
+    will_retry_at timestamptz, twilio_at timestamptz);
 COMMENT ON TYPE twilio_private.order_result IS
-    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended.';
+    'What came of an order: outcome is sent, retry, rejected, unknown, expired or poisoned; at is when the attempt ended,
+twilio_at the same by Twilio''s clock, where it says.';
 REVOKE ALL ON TYPE twilio_private.order_result FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.result_without_answer(o twilio_private.outbox, outcome text, reason text, at timestamptz)
 RETURNS twilio_private.order_result
 LANGUAGE sql IMMUTABLE
-RETURN ROW(o.id, o.user_id, o.ref, o.subject, outcome, NULL, NULL, reason, NULL, NULL, o.attempts, o.attempted_at, at, NULL)
+RETURN ROW(o.id, o.user_id, o.ref, o.subject, outcome, NULL, NULL, reason, NULL, NULL, o.attempts, o.attempted_at, at, NULL, NULL)
        ::twilio_private.order_result;
 COMMENT ON FUNCTION twilio_private.result_without_answer(twilio_private.outbox, text, text, timestamptz) IS
     'What came of an order to which Twilio said nothing.';

@@ -38,9 +38,11 @@ COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz
     'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.look_before_sending(most integer DEFAULT NULL) RETURNS void
+CREATE FUNCTION twilio_private.look_before_sending() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan -- as in a worker: a long queue in tables that were never analyzed would take hours
+SET jit = off
 AS $$
 DECLARE
     user_ids uuid[];
@@ -50,10 +52,7 @@ BEGIN
         UPDATE twilio_private.outbox o
         SET state = 'unknown', due_at = 'infinity', attempted_at = coalesce(o.attempted_at, clock_timestamp()),
             note = 'another server may have sent it'
-        FROM (SELECT q.id, row_number() OVER (PARTITION BY q.user_id ORDER BY q.due_at, q.id) AS place
-              FROM twilio_private.outbox q
-              WHERE q.state = 'queued' AND q.kind = 'message' AND q.due_at <= clock_timestamp()) next
-        WHERE o.id = next.id AND o.state = 'queued' AND (most IS NULL OR next.place <= most)
+        WHERE o.state = 'queued' AND o.kind = 'message' AND o.due_at <= clock_timestamp()
         RETURNING o.user_id, o.ref
     )
     SELECT array_agg(d.user_id), array_agg(d.ref) INTO user_ids, ids FROM doubtful d;
@@ -62,9 +61,9 @@ BEGIN
     SELECT u.user_id, 'message_look', u.id, 'b' FROM unnest(user_ids, ids) AS u (user_id, id);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_before_sending(integer) IS
-    'Has messages that are due looked for at Twilio before they are sent: all, or the next ones of each user.';
-REVOKE ALL ON FUNCTION twilio_private.look_before_sending(integer) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.look_before_sending() IS
+    'Has all messages that are due looked for at Twilio before they are sent.';
+REVOKE ALL ON FUNCTION twilio_private.look_before_sending() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -155,15 +154,15 @@ $$;
 COMMENT ON FUNCTION twilio_private.users_of_account(uuid) IS 'The users who have the same Twilio account as this one, itself among them.';
 REVOKE ALL ON FUNCTION twilio_private.users_of_account(uuid) FROM PUBLIC;
 
--- Twilio's clock and ours may differ, by a minute at most.
-CREATE FUNCTION twilio_private.earliest_creation(message @extschema@.twilio_messages) RETURNS timestamptz
+-- How far our clock is ahead of Twilio's is known, to a second or two, when it has answered.
+CREATE FUNCTION twilio_private.earliest_creation(message @extschema@.twilio_messages, ahead interval DEFAULT NULL) RETURNS timestamptz
 LANGUAGE sql STABLE
-RETURN coalesce(message.submitted_at, message.created_at) - interval '1 minute';
-COMMENT ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) IS
-    'When Twilio may have created this message at the earliest, by its own clock.';
-REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages) FROM PUBLIC;
+RETURN coalesce(message.submitted_at, message.created_at) - coalesce(ahead, '0') - interval '1 minute';
+COMMENT ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages, interval) IS
+    'When Twilio may have created this message at the earliest, by its own clock, with ours so far ahead of it.';
+REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages, interval) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb) RETURNS jsonb
+CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb, since timestamptz) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -175,15 +174,15 @@ AS $$
       AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
            OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, ''))
       AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
-      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= twilio_private.earliest_creation(wanted)
+      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
       AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
                       JOIN @extschema@.twilio_messages m ON m.user_id = u AND m.sid = l.object ->> 'sid')
       AND l.object ->> 'sid' <> ALL (coalesce(wanted.former_sids, '{}'))
     ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
 $$;
-COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) IS
-    'The first of these messages of Twilio that may be the wanted one and that no row of a user of the account has.';
-REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) IS
+    'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has.';
+REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) FROM PUBLIC;
 
 -- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs. Orders
 -- are claimed as they are due, so these are among the first, and a backlog behind them need not be read.
@@ -247,6 +246,7 @@ AS $$
 DECLARE
     result twilio_private.order_result;
     wanted @extschema@.twilio_messages;
+    earliest timestamptz;
     match jsonb;
     next_page text;
 BEGIN
@@ -271,7 +271,8 @@ BEGIN
         ELSIF twilio_private.twin_is_under_way(wanted) THEN
             PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 seconds');
         ELSE
-            match := twilio_private.found_among(wanted, result.body -> 'messages');
+            earliest := twilio_private.earliest_creation(wanted, ahead => result.at - result.twilio_at);
+            match := twilio_private.found_among(wanted, result.body -> 'messages', earliest);
             next_page := twilio_private.next_page_of_messages(result.body);
             IF match IS NOT NULL THEN
                 PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match], 'poll');
@@ -279,7 +280,7 @@ BEGIN
                 PERFORM twilio_private.follow_repeated(wanted.user_id, wanted.id);
                 PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
             ELSIF next_page IS NOT NULL AND result.subject <> left(result.subject, 1) || ' ' || next_page
-                  AND twilio_private.may_go_on(result.body -> 'messages', twilio_private.earliest_creation(wanted)) THEN
+                  AND twilio_private.may_go_on(result.body -> 'messages', earliest) THEN
                 PERFORM twilio_private.look_again(result, left(result.subject, 1) || ' ' || next_page, clock_timestamp());
             ELSIF left(result.subject, 1) = '0' THEN
                 CONTINUE;

@@ -3,10 +3,11 @@
 --
 -- What Twilio accepted within the same ten seconds is read again together, half a minute later, then at growing
 -- distances until two days have passed or nothing is missing: the order kind `message_reread`. A few messages are fetched
--- one by one (`message_fetch`), many are listed. Which messages these are, the events of that time say.
+-- one by one (`message_fetch`), many are listed. Which messages these are, the events of that time say. Twilio sends most
+-- of them at once; for the others, which wait in a queue of Twilio's for their turn, later spans of time are listed.
 -- One that may have no event of that time, because an attempt before had the same status or a callback was faster, is
 -- read alone, as often.
--- subject of a message_reread: step, then the window's beginning in seconds since 1970, then the page if not the first;
+-- subject of a message_reread: step, the window's beginning in seconds since 1970, which span, the page if not the first;
 -- of a message_fetch: step and beginning where it is read alone, `scheduled` while Twilio keeps it for later.
 
 CREATE FUNCTION twilio_private.reread_at(step int, window_start timestamptz) RETURNS timestamptz
@@ -28,7 +29,7 @@ BEGIN
     IF twilio_private.reread_at(step, window_start) IS NOT NULL
        AND NOT EXISTS (SELECT FROM twilio_private.outbox o WHERE o.ref = key) THEN
         INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
-        VALUES (order_reread.user_id, 'message_reread', key, concat_ws(' ', step, extract(epoch FROM window_start)::bigint),
+        VALUES (order_reread.user_id, 'message_reread', key, concat_ws(' ', step, extract(epoch FROM window_start)::bigint, 1),
                 twilio_private.reread_at(step, window_start));
     END IF;
 END
@@ -108,7 +109,17 @@ COMMENT ON FUNCTION twilio_private.first_uuid_at(timestamptz) IS
     'The value below all UUIDs of version 7 made from that time on.';
 REVOKE ALL ON FUNCTION twilio_private.first_uuid_at(timestamptz) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.unfinished_messages(user_id uuid, window_start timestamptz, at_most int) RETURNS SETOF uuid
+-- The last one ends with the last re-reading.
+CREATE FUNCTION twilio_private.sending_span(span int, window_start timestamptz, OUT sent_since timestamptz, OUT sent_before timestamptz)
+LANGUAGE sql STABLE
+RETURN (window_start + (ARRAY['-10 seconds', '30 seconds', '10 minutes', '6 hours']::interval[])[span],
+        window_start + (ARRAY['30 seconds', '10 minutes', '6 hours', '48 hours']::interval[])[span]);
+COMMENT ON FUNCTION twilio_private.sending_span(int, timestamptz) IS
+    'The n-th span of time, from 1, in which Twilio may have sent what it accepted in a window.';
+REVOKE ALL ON FUNCTION twilio_private.sending_span(int, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.unfinished_messages(user_id uuid, window_start timestamptz, sent_since timestamptz, at_most int)
+RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -124,13 +135,13 @@ BEGIN
               WHERE e.user_id = unfinished_messages.user_id AND e.source <> 'local'
                 AND e.id >= twilio_private.first_uuid_at(window_start - interval '3 seconds')
                 AND e.id < twilio_private.first_uuid_at(window_start + interval '11 seconds')
-                AND twilio_private.unfinished(m)
+                AND twilio_private.unfinished(m) AND (m.sent_at IS NULL OR m.sent_at >= unfinished_messages.sent_since)
               LIMIT at_most) u;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) IS
-    'Some of the messages accepted in that window about which something is not known yet.';
-REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, int) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, timestamptz, int) IS
+    'Some of the messages accepted in that window about which something is not known yet, and which were not sent before sent_since.';
+REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, timestamptz, int) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
@@ -146,15 +157,18 @@ BEGIN
     host := 'api.twilio.com';
     FOR reread IN
         SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step,
-               to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS window_start,
-               nullif(split_part(o.subject, ' ', 3), '') AS page
+               w.start AS window_start, split_part(o.subject, ' ', 3)::int AS span, sending.sent_since, sending.sent_before,
+               nullif(split_part(o.subject, ' ', 4), '') AS page
         FROM unnest(orders) o
+        CROSS JOIN LATERAL (SELECT to_timestamp(split_part(o.subject, ' ', 2)::bigint) AS start) w
+        CROSS JOIN LATERAL twilio_private.sending_span(split_part(o.subject, ' ', 3)::int, w.start) sending
     LOOP
         order_id := reread.id;
         path := reread.page;
         IF path IS NULL THEN
-            unfinished := ARRAY(SELECT twilio_private.unfinished_messages(reread.user_id, reread.window_start, few + 1));
-            CONTINUE WHEN unfinished = '{}';
+            unfinished := ARRAY(SELECT twilio_private.unfinished_messages(reread.user_id, reread.window_start,
+                CASE WHEN reread.span = 1 THEN '-infinity' ELSE reread.sent_since END, few + 1));
+            CONTINUE WHEN unfinished = '{}' AND reread.span = 1;
             IF cardinality(unfinished) <= few THEN
                 INSERT INTO twilio_private.outbox (user_id, kind, ref)
                 SELECT reread.user_id, 'message_fetch', u FROM unnest(unfinished) u;
@@ -162,8 +176,8 @@ BEGIN
                 CONTINUE;
             END IF;
             path := '/2010-04-01/Accounts/{AccountSid}/Messages.json?' || twilio_private.form_encode(ARRAY[
-                'DateSent>', to_char((reread.window_start - interval '5 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-                'DateSent<', to_char((reread.window_start + interval '10 minutes') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                'DateSent>', to_char(reread.sent_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                'DateSent<', to_char(reread.sent_before AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                 'PageSize', '50']);
         END IF;
         RETURN NEXT;
@@ -185,12 +199,14 @@ DECLARE
     result twilio_private.order_result;
     step int;
     start bigint;
+    span int;
     next_page text;
 BEGIN
     FOREACH result IN ARRAY results LOOP
         CONTINUE WHEN result.outcome = 'retry';
         step := split_part(result.subject, ' ', 1)::int;
         start := split_part(result.subject, ' ', 2)::bigint;
+        span := split_part(result.subject, ' ', 3)::int;
         next_page := NULL;
         IF result.outcome = 'sent' AND jsonb_typeof(result.body -> 'messages') = 'array' THEN
             PERFORM twilio_private.apply_messages(array_agg(m.user_id), array_agg(m.id), array_agg(l.object), 'poll')
@@ -199,10 +215,19 @@ BEGIN
             WHERE m.direction = 'outbound';
             next_page := twilio_private.next_page_of_messages(result.body);
         END IF;
-        IF next_page IS NOT NULL AND split_part(result.subject, ' ', 3) <> next_page THEN
+        IF next_page IS NOT NULL AND split_part(result.subject, ' ', 4) <> next_page THEN
             INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
-            VALUES (result.user_id, 'message_reread', result.ref, concat_ws(' ', step, start, next_page));
+            VALUES (result.user_id, 'message_reread', result.ref, concat_ws(' ', step, start, span, next_page));
+        ELSIF (twilio_private.sending_span(span + 1, to_timestamp(start))).sent_since < clock_timestamp() THEN
+            INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
+            VALUES (result.user_id, 'message_reread', result.ref, concat_ws(' ', step, start, span + 1));
         ELSE
+            IF step >= 2 THEN
+                -- No list has shown these as sent; nor does it where our clock is not right.
+                INSERT INTO twilio_private.outbox (user_id, kind, ref)
+                SELECT result.user_id, 'message_fetch', u
+                FROM twilio_private.unfinished_messages(result.user_id, to_timestamp(start), 'infinity', NULL) u;
+            END IF;
             PERFORM twilio_private.order_reread(result.user_id, step + 1, to_timestamp(start));
         END IF;
     END LOOP;

@@ -15,14 +15,14 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'days is 1 to 366.', HINT = 'For longer times query twilio_messages.';
     END IF;
     RETURN QUERY
-        SELECT d.day::date, c.direction, c.status, coalesce(c.messages, 0)
-        FROM generate_series(today - (days - 1), today, interval '1 day') d (day)
+        SELECT today - d.ago, c.direction, c.status, coalesce(c.messages, 0)
+        FROM generate_series(0, days - 1) d (ago)
         LEFT JOIN (
             SELECT (m.created_at AT TIME ZONE time_zone)::date AS day, m.direction, m.status, count(*) AS messages
             FROM @extschema@.twilio_messages m
             WHERE m.user_id = owner
               AND m.created_at >= (today - (days - 1))::timestamp AT TIME ZONE time_zone
-            GROUP BY 1, 2, 3) c ON c.day = d.day::date
+            GROUP BY 1, 2, 3) c ON c.day = today - d.ago
         ORDER BY 1, 2, 3;
 END
 $$;

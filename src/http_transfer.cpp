@@ -367,6 +367,7 @@ Reply Transfer::makeReply(Transport transport, std::string error)
         reply.requestId = headerOf(easy, "Twilio-Request-Id");
         if (const auto seconds = numberOf(easy, CURLINFO_RETRY_AFTER); seconds > 0)
             reply.retryAfter = std::chrono::seconds(seconds);
+        reply.date = std::max<std::int64_t>(0, curl_getdate(headerOf(easy, "Date").c_str(), nullptr));
     }
     return reply;
 }

@@ -74,6 +74,8 @@ Result toResult(const Order& order, Outcome outcome, Reply& reply)
     result.user = order.user;
     result.status = static_cast<int>(reply.status);
     result.at = GetCurrentTimestamp();
+    if (reply.date != 0)
+        result.twilioAt = time_t_to_timestamptz(reply.date);
     if (result.is("sent") || (reply.status >= 400 && looksComplete(reply.body)))
         result.body = reply.body;
     return result;

@@ -96,9 +96,9 @@ std::span<const Result> nextPart(std::span<const Result> results)
 
 void recordPart(std::span<const Result> results)
 {
-    static Statement statement("SELECT twilio_private.record_orders($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    static Statement statement("SELECT twilio_private.record_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                                {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-                                TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID});
+                                TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID});
     pg::MemoryScope const scope("results of orders");
     guarded([&] {
         Datum values[] = {
@@ -111,6 +111,7 @@ void recordPart(std::span<const Result> results)
             toArray(results, TEXTOID, [](const Result& r) { return textOrNull(r.body); }),
             toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.retryAt); }),
             toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.at); }),
+            toArray(results, TIMESTAMPTZOID, [](const Result& r) { return timeOrNull(r.twilioAt); }),
         };
         statement.run(values);
         SPI_freetuptable(SPI_tuptable);

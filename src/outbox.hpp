@@ -18,6 +18,7 @@ struct Result {
     std::string errorMessage, sid, body;
     TimestampTz retryAt = 0; // 0: none
     TimestampTz at = 0;
+    TimestampTz twilioAt = 0; // the same by Twilio's clock; 0: unknown
 
     bool is(std::string_view name) const { return outcome == name; }
 };

@@ -33,6 +33,7 @@ struct Reply {
     std::string body;
     std::string requestId; // Twilio-Request-Id
     std::optional<std::chrono::seconds> retryAfter;
+    std::int64_t date = 0; // Twilio's clock when it answered (RFC 9110, Date), seconds since 1970; 0: it does not say
     std::chrono::microseconds duration{0};
     std::string error; // what curl says, for a log: no secret, no body
 };

@@ -16,6 +16,7 @@ const followers = [];
 let stored = null; // as the server last said; null when there are no settings
 let shown = {}; // what the form showed then
 let version = 0; // how often this window has changed them
+let told = ''; // what was last said to be wrong with them
 
 export const settings = () => stored;
 export function onSettings(follower) {
@@ -58,6 +59,7 @@ function offerNumbers() {
   const known = numbers.list();
   const now = phoneNumber();
   const listed = now === '' || known.some((number) => number.phone_number === now);
+  const focused = document.activeElement;
   choice.hidden = known.length === 0;
   $('phone_number-label').htmlFor = choice.hidden ? 'phone_number' : 'phone_choice';
   choice.replaceChildren(
@@ -67,6 +69,9 @@ function offerNumbers() {
   );
   choice.value = listed ? now : OTHER;
   showOther();
+  // Which of the two takes the other's place takes its focus, too.
+  if (focused === choice && choice.hidden) $('phone_number').focus();
+  if (focused === $('phone_number') && focused.hidden) choice.focus();
 }
 
 function showOther() {
@@ -83,8 +88,10 @@ function setField(name, value) {
     input.checked = value;
     return;
   }
+  // Who has chosen to type another number, and has not begun, has none yet: that is left alone.
+  const none = value === '' && name === 'phone_number' && phoneNumber() === '';
   input.value = value;
-  if (name === 'phone_number') offerKnown(value);
+  if (name === 'phone_number' && !none) offerKnown(value);
 }
 
 function offerKnown(value) {
@@ -126,9 +133,16 @@ function showStatus(settings) {
   else if (settings.is_verified)
     place.replaceChildren(make('strong', '', 'Verified'), ' ', when(settings.last_verified_at));
   else place.replaceChildren(make('strong', '', 'Not verified'));
-  if (settings && !settings.is_verified && settings.verification_error)
-    notice('account-notice', 'error', settings.verification_error);
-  else if ($('account-notice').dataset.kind === 'error') notice('account-notice', 'error', '');
+  tell((!settings?.is_verified && settings?.verification_error) || '');
+}
+
+// Says what is wrong, or no more; once, however often the page looks. What came of an action stays until the next one.
+function tell(text) {
+  const box = $('account-notice');
+  const seen = !box.hidden && box.dataset.kind === 'error' ? box.textContent : '';
+  const ofAction = seen !== '' && seen !== told;
+  told = text;
+  if (!ofAction && seen !== text) notice('account-notice', 'error', text);
 }
 
 function showFacts(settings) {
@@ -217,7 +231,7 @@ async function verify() {
     changed(await get(PATH), answer.verified ? 'Twilio accepted the credentials.' : '');
     if (answer.verified) await numbers.refresh();
   } catch (error) {
-    showStatus(stored);
+    if (error.status !== 401) showStatus(stored);
     refuse(error);
   }
 }
@@ -278,7 +292,7 @@ export async function reload() {
         $('status').dataset.state = 'missing';
         $('status-text').textContent = 'Not available';
       }
-      notice('account-notice', 'error', error.sentence);
+      tell(error.sentence);
     }
   }
 }

@@ -3,7 +3,7 @@
 import { signOut, token, userOfToken } from './session.js';
 
 const PART = 1000; // db-max-rows of deploy/postgrest.conf
-// Names of columns, SQL and HTTP are for developers.
+// Names of columns, SQL and HTTP are for developers, and so are the details that PostgREST itself gives.
 const TECHNICAL = /\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/;
 
 export class Refusal extends Error {
@@ -17,7 +17,8 @@ export class Refusal extends Error {
 
   // One or two sentences for people. What a field must be is in the details, whatever they call the field.
   get sentence() {
-    const plain = this.details && (this.status === 400 || !TECHNICAL.test(this.details));
+    const plain =
+      this.details && !/^PGRST/.test(this.code) && (this.status === 400 || !TECHNICAL.test(this.details));
     const parts = [plain ? this.details : this.message.replace(/^./, (first) => first.toUpperCase())];
     if (this.hint && !TECHNICAL.test(this.hint)) parts.push(this.hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
@@ -44,9 +45,14 @@ export async function request(method, path, body) {
   const used = token();
   const user = userOfToken();
   const response = await send(method, path, body);
-  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  const answer = response.status === 204 ? null : await response.json().catch(() => undefined);
   // A late answer belongs to a session that is over: it neither shows nor ends anything.
   if (userOfToken() !== user) throw new Refusal(401, null);
+  if (response.ok && answer === undefined)
+    throw new Refusal(0, {
+      message: "The server's answer cannot be read",
+      hint: 'Try again; if it lasts, something stands between you and the server.',
+    });
   if (response.ok) return answer;
   if (response.status === 401) {
     // The app may have renewed the token meanwhile.

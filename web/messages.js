@@ -126,6 +126,7 @@ function say(message) {
 function show(list) {
   const place = $('messages-list');
   const focused = document.activeElement;
+  const oldest = place.lastChild;
   list.forEach((message, position) => {
     const row = rows.get(message.id) ?? { item: make('li'), seen: '' };
     rows.set(message.id, row);
@@ -139,10 +140,15 @@ function show(list) {
     rows.delete(place.lastChild.dataset.id);
     place.lastChild.remove();
   }
-  // A button that went away with its status must not take the focus to the top of the page.
-  if (focused !== document.body && !focused.isConnected) $('messages-title').focus();
   $('messages-empty').hidden = list.length > 0;
   $('more').hidden = list.length < wanted;
+  // A button that went away must not take the focus to the top of the page.
+  if (focused !== document.body && !focused.isConnected) $('messages-title').focus();
+  if (focused === $('more') && $('more').hidden) {
+    const next = oldest?.nextSibling ?? $('messages-title');
+    next.tabIndex = -1;
+    next.focus();
+  }
 }
 
 // Browsers name time zones that a server may not know, such as Asia/Calcutta: then days are counted by today's offset,

@@ -6,6 +6,7 @@ import { $, announce, busy, make } from './page.js';
 // Where Twilio reports what a number receives, when the app and its webhook are on this origin.
 const webhook = `${location.origin}/twilio/webhook`;
 let known = [];
+let owner = ''; // the user whose they are: an administrator may read those of all
 const followers = [];
 
 export const list = () => known;
@@ -47,7 +48,10 @@ function show(numbers, empty) {
   $('numbers-list').replaceChildren(...numbers.map(item));
   // A long list scrolls by itself, so it can be reached by keyboard.
   $('numbers-region').tabIndex = numbers.length > 5 ? 0 : -1;
+  // A button that goes away must not take the focus to the top of the page.
+  const focused = $('numbers-receive').contains(document.activeElement);
   $('numbers-receive').hidden = numbers.every((number) => !number.sms || number.sms_url === webhook);
+  if (focused && $('numbers-receive').hidden) $('numbers-title').focus();
   $('numbers-empty').textContent = empty;
   $('numbers-empty').hidden = numbers.length > 0;
   for (const follower of followers) follower(numbers);
@@ -66,7 +70,9 @@ function failed(error, what = 'The list could not be fetched.') {
 }
 
 const listed = () =>
-  getRows('twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&order=phone_number');
+  getRows(
+    `twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&user_id=eq.${owner}&order=phone_number`,
+  );
 
 // Asks Twilio.
 export const refresh = () =>
@@ -82,6 +88,7 @@ export const refresh = () =>
 
 // Shows what was listed last time, or asks Twilio where nothing was.
 export async function load(settings) {
+  owner = settings?.user_id;
   $('refresh-numbers').hidden = !settings?.is_verified;
   if (!settings?.is_verified) {
     forget();
@@ -110,5 +117,6 @@ async function receive() {
   }
 }
 
+$('numbers-title').tabIndex = -1;
 $('receive').addEventListener('click', () => busy($('receive'), 'Asking Twilio …', receive));
 $('refresh-numbers').addEventListener('click', refresh);

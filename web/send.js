@@ -77,19 +77,23 @@ function fieldOf(refusal) {
 async function send() {
   clearErrors(form);
   notice('send-notice', 'good', '');
+  const body = $('body').value;
   try {
     const message = await post('rpc/twilio_send_sms', {
       to_number: plainNumber($('to_number').value),
-      body: $('body').value,
+      body,
       from_number: $('from_number').value || null,
       idempotency_key: key,
     });
     key = newKey();
-    $('body').value = '';
-    count();
     messages.follow(message);
     notice('send-notice', 'good', `Message to ${message.to_number} is on its way.`);
-    $('body').focus();
+    // Who types the next message already is left alone.
+    if ($('body').value === body) {
+      $('body').value = '';
+      count();
+      $('body').focus();
+    }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 401) return;

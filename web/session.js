@@ -3,23 +3,38 @@
 
 const KEY = 'twilio.jwt';
 const watchers = [];
+const storage = find();
+
+// Where the browser keeps nothing for this page, the token is forgotten with it.
+function find() {
+  try {
+    return sessionStorage;
+  } catch {
+    const kept = new Map();
+    return {
+      getItem: (key) => kept.get(key) ?? null,
+      setItem: (key, value) => kept.set(key, value),
+      removeItem: (key) => kept.delete(key),
+    };
+  }
+}
 
 function takeFromAddress() {
   const found = new URLSearchParams(location.hash.slice(1)).get('token');
   if (found === null) return;
-  sessionStorage.setItem(KEY, found);
+  storage.setItem(KEY, found);
   history.replaceState(null, '', location.pathname + location.search);
 }
 
-export const token = () => sessionStorage.getItem(KEY) ?? '';
+export const token = () => storage.getItem(KEY) ?? '';
 
 export function signIn(given) {
-  sessionStorage.setItem(KEY, given);
+  storage.setItem(KEY, given);
 }
 
 // Forgets the token and asks to sign in again; `reason` tells the user why.
 export function signOut(reason) {
-  sessionStorage.removeItem(KEY);
+  storage.removeItem(KEY);
   for (const watcher of watchers) watcher(reason);
 }
 
@@ -30,7 +45,7 @@ export function onSignOut(watcher) {
 // Calls `watcher` when a page of the app that frames this one has signed in somebody else, or nobody.
 export function onSignedInElsewhere(watcher) {
   addEventListener('storage', ({ storageArea, key }) => {
-    if (storageArea === sessionStorage && (key === KEY || key === null)) watcher();
+    if (storageArea === storage && (key === KEY || key === null)) watcher();
   });
 }
 

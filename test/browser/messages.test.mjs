@@ -116,6 +116,34 @@ test('a double click sends once', async (t) => {
   assert.equal(await count(tenant), 1);
 });
 
+test('what is typed while a message is being sent is kept', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await write(page, '+15558675310', 'The first');
+  let release;
+  const typed = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route(
+    '**/rpc/twilio_send_sms',
+    async (route) => {
+      const response = await route.fetch();
+      await typed;
+      await route.fulfill({ response });
+    },
+    { times: 1 },
+  );
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await page.getByLabel('Message', { exact: true }).fill('The second');
+  await page.getByLabel('To', { exact: true }).focus();
+  release();
+  await shows(page, '#send-notice', 'is on its way');
+  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'The second');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'to_number');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'The second').filter({ hasText: 'Delivered' }).waitFor();
+  assert.equal(await count(tenant), 2);
+});
+
 test('an answer that got lost: sending again does not send twice', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Lost answer');
@@ -244,8 +272,9 @@ test('a message that arrives is shown as text, whatever is in it', async (t) => 
 
 test('numbers are told to report here, and what they receive is shown', async (t) => {
   const { tenant, page } = await openVerified(t);
-  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await page.getByRole('button', { name: 'Receive messages here' }).press('Enter');
   await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'numbers-title', 'the focus is not lost');
   const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
   assert.deepEqual(
     told.map(({ params }) => params.map(([name]) => name)),
@@ -268,10 +297,26 @@ test('older messages come when asked for', async (t) => {
   assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
   await item(page, 'Reminder 29').waitFor();
   assert.equal(await page.locator('#messages-list > li').count(), 25);
-  await page.getByRole('button', { name: 'Show older messages' }).click();
+  await page.getByRole('button', { name: 'Show older messages' }).press('Enter');
   await item(page, 'Reminder 4').first().waitFor();
   assert.equal(await page.locator('#messages-list > li').count(), 30);
   await page.locator('#more').waitFor({ state: 'hidden' });
+  assert.match(await page.evaluate(() => document.activeElement.innerText), /Reminder 4/, 'the first of them has the focus');
+});
+
+test('in a low window, or with a field made larger, what has the focus beside a long list can be seen', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(25).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 24').waitFor();
+  await page.setViewportSize({ width: 911, height: 413 }); // 1366 × 768 at 150 %
+  for (const height of ['', '600px']) {
+    await page.locator('#body').evaluate((field, value) => (field.style.height = value), height);
+    await page.locator('#body').focus();
+    await page.keyboard.press('Tab');
+    const { y, height: own } = await page.locator('#send-button').boundingBox();
+    assert.ok(y >= 0 && y + own <= 413, `${y} + ${own}`);
+  }
 });
 
 test('more than 1000 messages, which PostgREST gives in parts: the oldest is reached', async (t) => {

@@ -48,6 +48,38 @@ test('a session that ends asks to sign in again and keeps what was typed', async
   assert.equal((await stored(tenant)).voice_enabled, false);
 });
 
+test('a session that ends while Twilio is asked: the status says so, too', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const ended = { code: 'PGRST301', message: 'JWT expired', details: null, hint: null };
+  await page.route('**/api/twilio-settings/verify', (route) => route.fulfill({ status: 401, json: ended }));
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#sign-in-reason', 'Your session has ended.');
+  await page.locator('#verify:not([aria-busy])').waitFor({ state: 'attached' });
+  assert.equal(await page.locator('#status').innerText(), 'Signed out');
+});
+
+test('where the browser keeps nothing for the page, the token lasts as long as it is open', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, null);
+  await page.addInitScript(() => {
+    Object.defineProperty(window, 'sessionStorage', {
+      get() {
+        throw new DOMException('Access is denied.', 'SecurityError');
+      },
+    });
+  });
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await shows(page, '#status', 'Verified');
+  assert.equal(new URL(page.url()).hash, '');
+  await page.reload();
+  await shows(page, '#sign-in-reason', 'Sign in in the app first');
+  await page.getByLabel('Token', { exact: true }).fill(tenant.token);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await shows(page, '#status', 'Verified');
+});
+
 test('signing in as somebody else shows nothing of the one before', async (t) => {
   const tenant = await stack.configuredTenant({
     account: { numbers: [{ phone_number: '+15005550006', friendly_name: 'Reception' }] },
@@ -203,6 +235,39 @@ test("a window that missed what happened learns it from the server's answer", as
   await page.getByRole('button', { name: 'Save Settings' }).click();
   await shows(page, '#account-notice', 'No Twilio account is configured');
   await shows(page, '#status', 'Not configured');
+});
+
+test('an answer that is none, such as the page of a proxy, is told and takes nothing away', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  await page.route('**/api/**', (route) => route.fulfill({ contentType: 'text/html', body: '<p>Welcome to our Wi-Fi' }));
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  const told = "The server's answer cannot be read. Try again; if it lasts, something stands between you and the server.";
+  await shows(page, '#account-notice', told);
+  await shows(page, '#messages-state', told);
+  await shows(page, '#status', 'Verified');
+  assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
+  await page.unrouteAll();
+  await page.waitForFunction(() => document.querySelector('#messages-state').textContent === '');
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await page.locator('#account-notice').waitFor({ state: 'hidden' });
+});
+
+test('without a database the page says so, and nothing that is for developers', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const answer = {
+    code: 'PGRST000',
+    message: 'Database connection error. Retrying the connection.',
+    details: 'connection to server at "10.0.0.5", port 5432 failed: Connection refused',
+    hint: null,
+  };
+  await page.route('**/api/twilio-settings/', (route) => route.fulfill({ status: 503, json: answer }));
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await shows(page, '#account-notice', 'Database connection error. Retrying the connection.');
+  assert.doesNotMatch(await page.locator('#account-notice').innerText(), /10\.0\.0\.5/);
 });
 
 test('no connection: the page says so and goes on when it is back', async (t) => {

@@ -21,6 +21,14 @@ const stored = (tenant) =>
   stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
 const saved = (page) => shows(page, '#account-notice', 'Settings saved.');
 
+// Has the page read the settings anew, as when another window changed them, and waits until it has shown them.
+async function lookAgain(page) {
+  const read = page.waitForResponse('**/api/twilio-settings/');
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await (await read).finished();
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+}
+
 async function configure(page, tenant) {
   await page.getByLabel('Account SID').fill(tenant.sid);
   await page.getByLabel('Auth Token').fill(tenant.secret);
@@ -226,6 +234,44 @@ test('Twilio down: the page says so and keeps what it knew', async (t) => {
   await shows(page, '#status', 'Verified');
 });
 
+test('why the credentials could not be verified stays until the next action, whoever looks meanwhile', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', tenant.number);
+  await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '503', times: 1 });
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', 'status.twilio.com');
+  await lookAgain(page);
+  await shows(page, '#account-notice', 'status.twilio.com');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#account-notice', 'Twilio accepted the credentials.');
+});
+
+test('what is wrong with the credentials is said aloud once, not each time that the page looks', async (t) => {
+  const tenant = await stack.configuredTenant({ verify: false });
+  await stack.request('PUT', '/api/twilio-settings/', { token: tenant.token, body: { auth_token: 'w'.repeat(32) } });
+  await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#announcer', 'does not accept the credentials');
+  await page.evaluate(() => {
+    window.said = [];
+    new MutationObserver(() => window.said.push(document.querySelector('#announcer').textContent)).observe(
+      document.querySelector('#announcer'),
+      { childList: true },
+    );
+  });
+  await lookAgain(page);
+  await lookAgain(page);
+  assert.deepEqual(await page.evaluate(() => window.said), []);
+  await shows(page, '#account-notice', 'does not accept the credentials');
+
+  await stack.request('PUT', '/api/twilio-settings/', { token: tenant.token, body: { auth_token: tenant.secret } });
+  await stack.request('POST', '/api/twilio-settings/verify', { token: tenant.token });
+  await lookAgain(page);
+  await page.locator('#account-notice').waitFor({ state: 'hidden' });
+});
+
 test('by keyboard alone: sign in, configure, verify, delete', async (t) => {
   const tenant = await stack.newTenant({ numbers: NUMBERS });
   const page = await openPage(t, browser, stack, null);
@@ -289,6 +335,64 @@ test('a name given at Twilio is text, whatever is in it', async (t) => {
   await shows(page, '#facts', evil);
   assert.equal(await page.evaluate(() => window.pwned), undefined);
   assert.equal(await page.locator('main img, main script').count(), 0);
+});
+
+test('the numbers come while somebody is in the field for one: the list that takes its place has the focus', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, null);
+  let release;
+  const focused = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route('**/api/twilio-settings/phone-numbers', async (route) => {
+    await focused;
+    await route.continue();
+  });
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await shows(page, '#status', 'Verified');
+  await page.locator('#phone_number').focus();
+  release();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_choice');
+  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
+  await lookAgain(page);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+});
+
+test('who is about to type another number, and has a look elsewhere first, finds the field again', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  await page.locator('#phone_choice').selectOption('other');
+  await lookAgain(page);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+  await page.keyboard.type('+15005550010');
+  await page.keyboard.press('Enter');
+  await saved(page);
+  assert.equal((await stored(tenant)).phone_number, '+15005550010');
+  assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
+});
+
+test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {
+  const other = await stack.configuredTenant({ account: { numbers: ['+15005550099'] } });
+  await stack.request('GET', '/api/twilio-settings/phone-numbers', { token: other.token });
+  const admin = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, stack.token(admin.user, { role: 'twilio_admin' }));
+  await shows(page, '#status', 'Not configured');
+  await configure(page, admin);
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#status', 'Verified');
+  await page.locator('#verify:not([aria-busy])').waitFor();
+  const numbers = NUMBERS.map((number) => number.phone_number);
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  await page.reload();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  assert.deepEqual(
+    await page.locator('#from_number option').evaluateAll((options) => options.map(({ value }) => value)),
+    ['', '+15005550006', '+15005550010'],
+  );
 });
 
 test('a long list of numbers scrolls, also by keyboard', async (t) => {

@@ -214,7 +214,7 @@ for my $round (1 .. $rounds)
 	my $offset = -s log_of($former);
 	start_member($former) if $dies;
 	waitpid $_, 0 for @clients;
-	wait_until { complete() } 120, '... the former leader comes back as a standby';
+	wait_until { complete() && defined eval { processes_of_twilio($former) } } 120, '... the former leader comes back as a standby';
 	is(processes_of_twilio($former), 0, '... where nothing of pg_twilio runs');
 	unlike(slurp_file(log_of($former), $offset), qr/twilio: POST/, '... and nothing was sent from there') if $dies;
 }

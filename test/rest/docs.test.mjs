@@ -122,6 +122,20 @@ test('every error message that the document names exists, and every column of th
     messages.filter((message) => !sources.includes(message)),
     [],
   );
+  // The other way round; but for what nobody meets who uses REST, or PT403 and PT502 describe.
+  const internal = [
+    'message events are append-only',
+    'the audit log is append-only',
+    'the auth token was not kept',
+    'webhook refused',
+    'Twilio gave an unusable answer',
+  ];
+  assert.deepEqual(
+    [...new Set([...sources.matchAll(/RAISE EXCEPTION '([^']+)'/g)].map(([, message]) => message))].filter(
+      (message) => !text.includes(`\`${message}\``) && !internal.includes(message),
+    ),
+    [],
+  );
   const columns = (
     await stack.sql(
       `SELECT attname FROM pg_attribute WHERE attrelid = 'twilio_settings'::regclass AND attnum > 0 AND NOT attisdropped`,
@@ -131,4 +145,54 @@ test('every error message that the document names exists, and every column of th
     columns.filter((column) => !text.includes(`\`${column}\``)),
     [],
   );
+});
+
+test('the codes of refusals are in the list of errors, with their status', async () => {
+  const rows = text
+    .slice(text.indexOf('\n## Errors'))
+    .split('\n')
+    .filter((line) => /^\| [\dP]/.test(line))
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+  const listed = (code, status) =>
+    rows.some(
+      ([, codes, statuses]) =>
+        codes.split(', ').some((one) => (one.endsWith('…') ? code.startsWith(one.slice(0, -1)) : code === one)) &&
+        (statuses === 'the same'
+          ? code === String(status)
+          : statuses
+              .split(', ')
+              .map((one) => one.split(' to ').map(Number))
+              .some(([first, last = first]) => status >= first && status <= last)),
+    );
+  const { token } = await stack.configuredTenant();
+  for (const [method, path, body, headers] of [
+    ['GET', '/nowhere'],
+    ['PUT', '/api/twilio-settings/verify'],
+    ['PUT', '/api/twilio-settings/', ' '.repeat(17 << 20)],
+    ['PUT', '/api/twilio-settings/', '{'],
+    ['PUT', '/api/twilio-settings/', { sms_enabled: null }],
+    ['PUT', '/api/twilio-settings/', { sms_enabled: 'perhaps' }],
+    ['PUT', '/api/twilio-settings/', { auto_reply: 'x'.repeat(2000) }],
+    ['PUT', '/api/twilio-settings/', { user_id: '018f4a3e-0000-7000-8000-000000000001' }],
+    ['POST', '/api/twilio-settings/', { account_sid: 'x' }],
+    ['GET', '/api/no_such_table'],
+    ['GET', '/api/twilio_messages?no_such_column=eq.1'],
+    ['POST', '/api/twilio_messages', { no_such_column: 1 }],
+    ['POST', '/api/rpc/no_such_function', {}],
+    ['GET', '/api/twilio_messages?offset=1000', undefined, { prefer: 'count=exact' }],
+    ['GET', '/api/twilio_messages', undefined, { accept: 'image/png' }],
+    ['GET', '/api/twilio_messages', undefined, { accept: 'application/vnd.pgrst.object+json' }],
+    ['GET', '/api/rpc/twilio_verify'],
+    ['POST', '/api/rpc/twilio_rotate_key', {}],
+    ['POST', '/api/rpc/twilio_retry_message', { id: '018f4a3e-0000-7000-8000-000000000001' }],
+    ['GET', '/api/rpc/twilio_messages_per_day?days=0'],
+  ]) {
+    const { status, json } = await stack.request(method, path, { token, body, headers });
+    assert.ok(status >= 400 && listed(json.code, status), `${method} ${path}: ${status} ${json?.code}`);
+  }
+  const conf = readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8');
+  for (const [, status, code] of conf.matchAll(/return (\d+) '\{"code":"(\w+)"/g))
+    assert.ok(listed(code, Number(status)), `nginx: ${status} ${code}`);
+  const behind = await stack.request('GET', '/api/twilio_messages?offset=1000', { token });
+  assert.deepEqual([behind.status, behind.json], [200, []]);
 });

@@ -133,6 +133,13 @@ FROM unnest(ARRAY['+1 500 555 0011', '15005550011', '(500) 555-0011', '', '+1500
 SELECT attempt($$UPDATE twilio_opt_outs SET phone_number = phone_number || ' '$$);
 SELECT status FROM twilio_send_sms('+15005550011', 'kept back');
 
+-- the figures have every day, today too, where the server's clock skips a midnight
+SET TimeZone = 'America/Santiago';
+SELECT count(DISTINCT day) AS days, max(day) = (now() AT TIME ZONE 'Europe/Berlin')::date AS "to today",
+    sum(messages) = (SELECT count(*) FROM twilio_messages) AS "all of them"
+FROM twilio_messages_per_day(366, 'Europe/Berlin');
+RESET TimeZone;
+
 RESET ROLE;
 DELETE FROM twilio_opt_outs;
 -- what goes with a message

@@ -170,6 +170,31 @@ SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
+-- what Twilio sends later is listed later; what no list shows as sent is fetched, after an hour
+SELECT count(*) FROM generate_series(1, 60) i, twilio_send_sms('+15005550009', 'queued ' || i);
+SELECT count(*) FROM answer('sent');
+SET session_replication_role = replica;
+UPDATE twilio_message_events SET id = (left(twilio_private.first_uuid_at(now() - interval '2 hours')::text, 13) || substr(id::text, 14))::uuid;
+RESET session_replication_role;
+UPDATE twilio_private.outbox SET subject = concat_ws(' ', 2, extract(epoch FROM date_bin('10 seconds', now() - interval '2 hours', 'epoch'))::bigint, 1);
+CREATE FUNCTION reread(first int, last int) RETURNS TABLE (step text, span text, asked text, waiting bigint) LANGUAGE sql AS $$
+    SELECT split_part(o.subject, ' ', 1), split_part(o.subject, ' ', 3),
+           (SELECT left(a.request, 14) FROM answer('sent', jsonb_build_object('messages', coalesce((
+               SELECT jsonb_agg(jsonb_build_object('sid', sid, 'status', 'sent', 'date_sent', to_char((now() AT TIME ZONE 'UTC') - interval '2 hours', 'Dy, DD Mon YYYY HH24:MI:SS +0000')))
+               FROM twilio_messages WHERE substr(body, 8)::int BETWEEN first AND last), '[]')), only_kind => 'message_reread') a),
+           (SELECT count(*) FROM twilio_messages WHERE status = 'queued')
+    FROM twilio_private.outbox o WHERE o.kind = 'message_reread'
+$$;
+SELECT * FROM reread(1, 10);
+SELECT * FROM reread(11, 35);
+SELECT * FROM reread(1, 0);
+UPDATE twilio_private.outbox SET due_at = now();
+SELECT count(*), count(DISTINCT ref) FROM twilio_private.outbox WHERE kind = 'message_fetch';
+SELECT split_part(subject, ' ', 1) AS step, split_part(subject, ' ', 3) AS span FROM twilio_private.outbox WHERE kind = 'message_reread';
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+DROP FUNCTION reread(int, int);
+
 -- what was to be asked of an account goes with it; what waits to be sent does not
 SELECT count(*) FROM generate_series(1, 2) i, twilio_send_sms('+15005550009', 'left ' || i);
 SELECT count(*) FROM answer('sent');

@@ -1,4 +1,4 @@
-# A dump restored into another cluster is the same, opens with the key file, and sends nothing; nor does one restored in place.
+# A dump restored into another cluster is the same, opens with the key file, and sends nothing.
 use strict;
 use warnings;
 use FindBin;
@@ -87,19 +87,5 @@ create_database($copy, 'data_only');
 $original->command_ok([ 'pg_dump', '--data-only', '--format=custom', '-f', "$dir/data", '-d', $original->connstr('postgres') ], 'pg_dump writes the data alone');
 $copy->command_ok([ 'pg_restore', '--data-only', '--exit-on-error', '-d', $copy->connstr('data_only'), "$dir/data" ], '... and it is restored beside an extension that is there');
 is_deeply(table_contents($copy, 'data_only', @tables), $expected, '... with all rows as they were');
-
-# ---- in place, over what has gone on since ---------------------------------------------------------
-
-as_user($original, 1, "UPDATE twilio_settings SET sms_enabled = true");
-sub in_place { my ($columns) = @_; return $original->safe_psql('postgres', "SELECT $columns FROM twilio_messages WHERE body = 'planned'") }
-as_user($original, 1, "SELECT twilio_send_sms('+12025550199', 'planned', send_at => now() + interval '3 seconds')");
-$original->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/original", '-d', $original->connstr('postgres') ], 'a dump is made while a message waits');
-is(in_place('status'), 'pending', '... for its time');
-wait_until { in_place('sid IS NOT NULL') eq 't' } 10, '... when it is sent';
-$original->command_ok([ 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', $original->connstr('postgres'), "$dir/original" ], 'the dump is restored in place');
-like(run_sql($original, 'SELECT armed, reason, hint FROM twilio_status')->{out}, qr/^f\|.*restore.*\|.*twilio_arm/, '... which is disarmed and says why');
-run_sql($original, 'SELECT twilio_arm()');
-wait_until { in_place('sid IS NOT NULL') eq 't' } 20, 'when it is armed, the message is found';
-is($standin->count(method => 'POST', body => 'planned'), 1, '... and was sent once');
 
 TwilioTest::finish();

@@ -52,10 +52,12 @@ write_messages($primary, 1, 'under way', 3);
 wait_until { posts($standin, body => 'under way 3') == 1 } 10, 'three messages are under way';
 run_sql($primary, 'SELECT twilio_disarm()', role => 'twilio_admin');
 write_messages($primary, 1, 'pending in the dump', 5);
+write_messages($primary, 4, 'long queue', 20_000);
+as_user($primary, 4, 'UPDATE twilio_settings SET is_active = false');
 $primary->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/dump", '-d', $primary->connstr('postgres') ], 'a database with pending messages is dumped');
 run_sql($primary, 'SELECT twilio_arm()', role => 'twilio_admin');
 wait_until { sent($primary, 'pending in the dump') == 5 } 10, '... and sends them';
-my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "twilio.poll_interval = 1s\ntwilio.reconcile_after = 1s\n");
+my $copy = new_cluster('copy', standin => $standin, extension => 0, conf => "autovacuum = off\ntwilio.poll_interval = 1s\ntwilio.reconcile_after = 1s\n");
 $copy->stop;
 copy($primary->data_dir . '/pg_twilio.key', $copy->data_dir . '/pg_twilio.key') or die;
 chmod 0600, $copy->data_dir . '/pg_twilio.key';
@@ -71,11 +73,24 @@ write_messages($copy, 1, 'written in the copy', 2);
 is(sent($copy, 'written in the copy'), 0, '... also what is written there waits');
 is(run_sql($copy, 'SELECT count(*) FROM twilio_messages m WHERE sid IS NOT NULL')->{out}, run_sql($primary, "SELECT count(*) FROM twilio_messages WHERE sid IS NOT NULL AND body NOT LIKE 'pending%'")->{out},
 	'... and the history is the same');
-run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
-wait_until { sent($copy, 'written in the copy') == 2 } 10, 'when an administrator arms it, it sends';
+ok(run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin', within => 45)->{ok}, 'an administrator arms it, however long the queue and before any ANALYZE');
+wait_until { sent($copy, 'written in the copy') == 2 } 10, '... and it sends';
 wait_until { sent($copy, 'under way') == 3 } 20, '... and finds at Twilio what was under way when the dump was made';
 wait_until { sent($copy, 'pending in the dump') == 5 } 20, '... and what the original has sent since';
 is(posts($standin) - $posts, 2, '... so that nothing is sent a second time');
+
+configured($copy, 'twilio.enabled', 'off');
+write_messages($copy, 1, 'pending in its own dump', 3);
+$copy->command_ok([ 'pg_dump', '--format=custom', '-f', "$dir/own", '-d', $copy->connstr('postgres') ], 'it is dumped');
+configured($copy, 'twilio.enabled', 'on');
+wait_until { sent($copy, 'pending in its own dump') == 3 } 10, '... goes on sending';
+$posts = posts($standin);
+$copy->command_ok([ 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', $copy->connstr('postgres'), "$dir/own" ], '... and is restored into the same database');
+wait_for_worker($copy, 'postgres');
+is(as_user($copy, 1, "SELECT DISTINCT reason FROM twilio_queue WHERE state = 'queued'")->{out}, 'disarmed: see twilio_status', '... where it is disarmed, although it was armed when it was dumped');
+run_sql($copy, 'SELECT twilio_arm()', role => 'twilio_admin');
+wait_until { sent($copy, 'pending in its own dump') == 3 } 20, '... and, armed, finds at Twilio what it has sent since';
+is(posts($standin), $posts, '... so that nothing is sent a second time there either');
 $copy->stop;
 
 # ---- a standby that takes over ------------------------------------------------------------------

@@ -1,0 +1,45 @@
+# The clock of this server and Twilio's may differ by minutes. What is looked for at Twilio by the time of its creation
+# is found all the same, and what was created earlier is not taken for it.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use TwilioTest;
+use TwilioTest::Messages;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# Twilio's clock, in seconds before or after ours: libfaketime reads it from a file.
+my $clock = PostgreSQL::Test::Utils::tempdir('clock') . '/offset';
+sub set_clock { my ($offset) = @_; open my $file, '>', $clock or die $!; print $file "$offset\n"; close $file; return }
+set_clock('+0');
+my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
+my $standin = do {
+	local @ENV{qw(LD_PRELOAD FAKETIME_TIMESTAMP_FILE FAKETIME_NO_CACHE DONT_FAKE_MONOTONIC)} = ($faketime // BAIL_OUT('there is no libfaketime'), $clock, 1, 1);
+	start_standin();
+};
+my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1s\n");
+wait_for_worker($node, 'postgres');
+enable_sending($node, $standin, 1);
+send_sms($node, 1, body => 'first of all');
+wait_until { sent($node, 'first of') == 1 } 30, 'everything is ready';
+
+sub lose { my ($action, $text, %more) = @_; return $standin->behave($action, match => { method => 'POST', body => $text }, %more) }
+
+set_clock('-300');
+lose('accept-then-drop', 'ahead');
+my $id = send_sms($node, 1, body => 'ahead');
+wait_until { message($node, $id, 'sid') } 25, 'a server whose clock is five minutes ahead finds the message that Twilio took';
+is(posts($standin, body => 'ahead'), 1, '... and does not send it again');
+
+set_clock('+120');
+$id = send_sms($node, 1, body => 'behind');
+wait_until { message($node, $id, 'sid') } 10, 'Twilio has a message';
+$node->safe_psql('postgres', "DELETE FROM twilio_messages WHERE id = '$id'");
+set_clock('+300');
+lose('500', 'behind', times => 1);
+$id = send_sms($node, 1, body => 'behind');
+wait_until { message($node, $id, 'sid') } 25, 'a server whose clock is five minutes behind sends again what Twilio did not take';
+is(accepted($standin, body => 'behind'), 2, '... and does not take an earlier one for it');
+
+TwilioTest::finish();
