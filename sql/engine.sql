@@ -4,6 +4,16 @@
 -- Nothing planted in another schema may be found by what follows.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- Others cannot even read this script; this one could not read what Twilio says.
+DO $$
+BEGIN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+        RAISE EXCEPTION 'pg_twilio cannot be installed in a database in the encoding SQL_ASCII'
+            USING ERRCODE = 'feature_not_supported', HINT = 'Create the database with ENCODING ''UTF8'' TEMPLATE template0.';
+    END IF;
+END
+$$;
+
 CREATE SCHEMA twilio_private;
 COMMENT ON SCHEMA twilio_private IS 'Internals of pg_twilio. Nobody but its own functions may use it.';
 REVOKE ALL ON SCHEMA twilio_private FROM PUBLIC;

@@ -58,7 +58,7 @@ BEGIN
                u.object ->> 'from' AS from_number, u.object ->> 'messaging_service_sid' AS messaging_service_sid,
                nullif(twilio_private.whole(u.object ->> 'num_segments'), 0) AS num_segments,
                twilio_private.whole(u.object ->> 'num_media') AS num_media,
-               twilio_private.decimal(u.object ->> 'price') AS price, left(upper(u.object ->> 'price_unit'), 8) AS price_unit,
+               twilio_private.decimal(u.object ->> 'price') AS price, left(upper((u.object ->> 'price_unit') COLLATE "C"), 8) AS price_unit,
                CASE WHEN u.object ->> 'date_sent' <> '' THEN twilio_private.parse_rfc2822(u.object ->> 'date_sent') END AS sent_at,
                CASE WHEN u.object ->> 'status' IN ('delivered', 'read')
                     THEN twilio_private.parse_rfc2822(u.object ->> 'date_updated') END AS changed_at

@@ -154,9 +154,11 @@ BEGIN
     FOREACH one IN ARRAY orders LOOP
         BEGIN
             RETURN QUERY EXECUTE builder USING ARRAY[one];
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            -- Somebody has locked its row, and it waits; or the whole table, and all do.
-            locked := locked + 1;
+        EXCEPTION WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
+                       OR system_error THEN
+            -- This passes by itself, and it waits: the disk is full, or somebody has locked its row; or the whole table, and
+            -- all do.
+            locked := locked + (SQLSTATE IN ('55P03', '40P01'))::int;
             IF locked > 3 THEN
                 RAISE;
             END IF;
@@ -190,7 +192,7 @@ COMMENT ON FUNCTION twilio_private.most_claimed() IS 'How many orders a worker h
 REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[], due_since timestamptz[])
-RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires boolean,
+RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires_at timestamptz,
                username text, credential_kind text, key_id text, sealed bytea,
                method text, host text, path text, form text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -230,7 +232,7 @@ BEGIN
         CONTINUE WHEN claimed IS NULL;
         requests := ARRAY(SELECT r FROM twilio_private.build_requests(claimed_kind, claimed) r);
         RETURN QUERY
-            SELECT r.order_id, o.user_id, o.kind, k.repeatable, o.attempts, o.expires_at IS NOT NULL,
+            SELECT r.order_id, o.user_id, o.kind, k.repeatable, o.attempts, o.expires_at,
                    CASE c.kind WHEN 'api_key_secret' THEN s.api_key_sid ELSE s.account_sid END, c.kind, c.key_id, c.sealed,
                    r.method, r.host, replace(r.path, '{AccountSid}', s.account_sid), r.form
             FROM unnest(requests) r

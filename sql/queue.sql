@@ -30,7 +30,7 @@ BEGIN
                    WHEN b.user_id IS NOT NULL THEN
                        concat('Twilio refuses the account (', 'error ' || b.error_code || ': ', b.message, '); verify it again')
                    WHEN everybody IS NOT NULL THEN everybody
-                   WHEN o.due_at > clock_timestamp() AND o.attempts > 0 THEN concat('will be tried again', ' (' || o.note || ')')
+                   WHEN o.due_at > clock_timestamp() AND (o.attempts > 0 OR o.note IS NOT NULL) THEN concat('will be tried again', ' (' || o.note || ')')
                    WHEN o.due_at > clock_timestamp() THEN 'due later'
                    WHEN coalesce(s.rate_limit_per_second, default_pace) > 0 THEN
                        format('paced: %s per second', trim_scale(coalesce(s.rate_limit_per_second, default_pace)))

@@ -81,6 +81,9 @@ BEGIN
             THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
             ELSE 'Look for pg_twilio in the server log; a full worker table needs a higher max_worker_processes.'
         END;
+    ELSIF row_security_active('twilio_private.arming'::regclass) THEN
+        reason := 'the owner of the extension is no superuser any more, so its functions see no row';
+        hint := format('Make it one again: ALTER ROLE %I SUPERUSER.', current_user);
     ELSIF NOT enabled THEN
         reason := 'twilio.enabled is off';
         hint := 'Set twilio.enabled = on and reload the server.';

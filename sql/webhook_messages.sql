@@ -37,7 +37,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     said_sid CONSTANT text := coalesce(said ->> 'MessageSid', said ->> 'SmsSid', '');
-    said_status CONSTANT text := left(lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', ''))), 64);
+    said_status CONSTANT text := left(lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', '')) COLLATE "C"), 64);
     said_rank CONSTANT int := twilio_private.status_rank(said_status);
     said_code CONSTANT int := nullif(twilio_private.whole(said ->> 'ErrorCode'), 0);
     message record;
@@ -94,16 +94,17 @@ COMMENT ON FUNCTION twilio_private.apply_callback(uuid[], uuid, jsonb) IS
     'Applies a status callback to a message of these users.';
 REVOKE ALL ON FUNCTION twilio_private.apply_callback(uuid[], uuid, jsonb) FROM PUBLIC;
 
--- Twilio answers these words itself; only a message of that single word counts.
+-- Twilio answers these words itself; only a message of that single word counts. COLLATE "C", because in a Turkish
+-- database i and I are not the same letter.
 CREATE FUNCTION twilio_private.keyword(body text, opt_out_type text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    word CONSTANT text := upper(btrim(body, E' \t\r\n.!'));
+    word CONSTANT text := upper(btrim(body, E' \t\r\n.!') COLLATE "C");
 BEGIN
-    IF upper(opt_out_type) IN ('STOP', 'START', 'HELP') THEN
-        RETURN upper(opt_out_type);
+    IF upper(opt_out_type COLLATE "C") IN ('STOP', 'START', 'HELP') THEN
+        RETURN upper(opt_out_type COLLATE "C");
     END IF;
     RETURN CASE
         WHEN word IN ('STOP', 'STOPALL', 'UNSUBSCRIBE', 'CANCEL', 'END', 'QUIT', 'REVOKE', 'OPTOUT') THEN 'STOP'

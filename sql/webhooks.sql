@@ -52,7 +52,7 @@ BEGIN
     END IF;
     body := coalesce(body, '');
     content_type := coalesce(content_type, '');
-    method := upper(coalesce(method, 'POST'));
+    method := upper(coalesce(method, 'POST') COLLATE "C");
     webhook := twilio_private.read_webhook(url, body, content_type, method);
     said := webhook.parameters;
 

@@ -65,7 +65,7 @@ void Dispatcher::collect()
     for (Sender::Answered& answered : sender_.takeAnswered())
         settle(answered.order, answered.outcome, answered.reply);
     for (const Sender::Refused& refused : sender_.takeRefused())
-        settle(refused.order, "account", refused.why);
+        settle(refused.order, refused.outcome, refused.why);
 }
 
 void Dispatcher::settle(const Order& order, const Outcome& outcome, Reply& reply)

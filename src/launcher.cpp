@@ -7,7 +7,7 @@
 //
 //   worker dies or is killed       started again at once, then with growing delay
 //   worker never comes up          the handle tells; same delay
-//   no free background worker      one WARNING, a look at every safety poll
+//   no free background worker      one WARNING, a look when a process has ended, and at every safety poll
 //   launcher itself dies           running workers stay; the next one adopts them
 //   database barred                left alone until the bar is lifted
 //   standby                        not started before promotion (RecoveryFinished)
@@ -39,7 +39,8 @@ constexpr int startsAtOnce = 2;
 struct Known {
     bool absent = false;
     bool up = false;
-    bool poked = false; // since the last start
+    bool poked = false;  // since the last start
+    bool noRoom = false; // no background worker was free for it
     milliseconds delay = firstDelay;
     Clock::time_point startedAt{};
     Clock::time_point nextStart{};
@@ -48,6 +49,11 @@ struct Known {
 
 std::map<Oid, Known> known;
 bool roomWarned = false;
+
+bool lacksRoom(const std::pair<const Oid, Known>& item)
+{
+    return item.second.noRoom;
+}
 
 std::vector<Oid> connectableDatabases()
 {
@@ -149,8 +155,15 @@ void warnOnce(const char* message, const char* hint, Oid oid)
                           errhint("%s", hint)));
 }
 
+// Whatever makes a start possible wakes the launcher; the safety poll is for what does not.
+void waitForPoke(Known& database, Clock::time_point now)
+{
+    database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
+}
+
 void start(Oid oid, Known& database, Clock::time_point now)
 {
+    database.noRoom = false;
     int index = -1;
     std::uint64_t generation = 0;
     {
@@ -161,22 +174,22 @@ void start(Oid oid, Known& database, Clock::time_point now)
         }
     }
     if (index < 0) {
-        database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
+        database.noRoom = true;
+        waitForPoke(database, now);
         warnOnce("twilio: more databases have the extension than there are worker slots",
                  "Drop the extension where it is not used.", oid);
         return;
     }
     database.startedAt = now;
     database.poked = false;
-    if (startProcess(oid, index, generation, database)) {
-        roomWarned = false;
+    if (startProcess(oid, index, generation, database))
         return;
-    }
     {
         shared::Locked lock;
         shared::state->workers[index].state = shared::WorkerState::no_room;
     }
-    database.nextStart = now + std::chrono::seconds(settings::pollIntervalS);
+    database.noRoom = true;
+    waitForPoke(database, now);
     warnOnce("twilio: no background worker is free", "Raise max_worker_processes and restart the server.", oid);
 }
 
@@ -227,7 +240,9 @@ bool attend(Oid oid, Known& database, Clock::time_point now, bool mayStart)
     }
     if (database.up || database.handle != nullptr)
         died(database, now);
-    if (database.absent || barred || !mayStart || now < database.nextStart)
+    if (barred)
+        waitForPoke(database, now);
+    if (database.absent || !mayStart || now < database.nextStart)
         return false;
     start(oid, database, now);
     return true;
@@ -245,6 +260,15 @@ void attendAll()
     int starting = 0;
     for (Oid oid : databases)
         starting += attend(oid, known[oid], now, starting < startsAtOnce) ? 1 : 0;
+    roomWarned = roomWarned && std::any_of(known.begin(), known.end(), lacksRoom);
+}
+
+// A process that has ended may have left room.
+void tryForRoom()
+{
+    for (auto& item : known)
+        if (lacksRoom(item))
+            item.second.nextStart = {};
 }
 
 // Time until something is due here: a delayed start, or the safety poll.
@@ -309,7 +333,8 @@ void run()
         attendAll();
         long const wait = waitMillis();
         pg::guarded([&] {
-            (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, event);
+            if ((WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, event) & WL_LATCH_SET) != 0)
+                tryForRoom();
             ResetLatch(MyLatch);
             CHECK_FOR_INTERRUPTS();
             if (ConfigReloadPending) {
@@ -339,6 +364,7 @@ void registerWorker()
 
 void pg_twilio_launcher_main(Datum)
 {
+    pqsignal(SIGINT, SIG_IGN); // it runs no statement that could be cancelled
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     twilio::pg::entry([]() -> Datum {

@@ -1,7 +1,9 @@
 // An order as the worker holds it: claimed in sql/orders.sql, with the request that its kind has built.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "pacing.hpp"
@@ -13,8 +15,8 @@ struct Order {
     TenantId user;
     std::string kind;
     bool repeatable = false;
-    int attempts = 0;     // this one included
-    bool expires = false; // has a time after which it is not to be sent
+    int attempts = 0; // this one included
+    std::optional<std::chrono::sys_time<std::chrono::microseconds>> expiresAt;
     std::string username, credentialKind, keyId, sealed;
     std::string method, host, path, form;
 };

@@ -33,7 +33,7 @@ void describe(const Outcome& outcome, const Order& order, Result& result)
                      [&](const RetryAt& retry) {
                          // What Twilio did not take is tried until it expires, however often that is.
                          result.outcome =
-                             order.attempts >= settings::maxAttempts && !order.expires ? "expired" : "retry";
+                             order.attempts >= settings::maxAttempts && !order.expiresAt ? "expired" : "retry";
                          result.errorCode = retry.code;
                          result.errorMessage = retry.message;
                          result.retryAt = toTimestamp(retry.at);

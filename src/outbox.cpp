@@ -56,6 +56,13 @@ std::optional<Datum> timeOrNull(TimestampTz time)
     return time == 0 ? std::nullopt : std::optional(TimestampTzGetDatum(time));
 }
 
+// By the clock on the wall. What is hardly a time any more, such as infinity, is as good as any that is later than all.
+std::chrono::sys_time<std::chrono::microseconds> toTime(TimestampTz time)
+{
+    using namespace std::chrono;
+    return sys_days(year(2000) / 1 / 1) + microseconds(std::clamp<TimestampTz>(time, INT64_MIN / 2, INT64_MAX / 2));
+}
+
 Order toOrder(const Row& row)
 {
     Order order;
@@ -64,7 +71,8 @@ Order toOrder(const Row& row)
     order.kind = row.string(3);
     order.repeatable = DatumGetBool(*row.value(4));
     order.attempts = DatumGetInt32(*row.value(5));
-    order.expires = DatumGetBool(*row.value(6));
+    if (auto const expiresAt = row.value(6))
+        order.expiresAt = toTime(DatumGetTimestampTz(*expiresAt));
     order.username = row.string(7);
     order.credentialKind = row.string(8);
     order.keyId = row.string(9);
@@ -135,7 +143,7 @@ std::vector<Waiting> waitingTenants(TimePoint now)
 std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement(
-        "SELECT order_id, user_id, kind, repeatable, attempts, expires, username, credential_kind, key_id, sealed,"
+        "SELECT order_id, user_id, kind, repeatable, attempts, expires_at, username, credential_kind, key_id, sealed,"
         " method, host, path, form FROM twilio_private.claim_orders($1, $2, $3)",
         {UUIDARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID});
     guarded([&] {

@@ -105,22 +105,24 @@ void Recorder::recordOneByOne(std::vector<Result> results)
     heldUntil_ = Clock::now() + holdFor;
 }
 
-// False when a lock is in the way.
+// False when a lock is in the way, or a full queue of notifications, which only a commit finds.
 bool Recorder::recordAlone(Result& result)
 {
     for (bool whole : {true, false}) {
         if (!whole)
             result.body.clear();
+        bool written = false;
         try {
             pg::Transaction transaction("pg_twilio: recording one order");
             transaction.lockBriefly();
             if (transaction.lockExtension())
                 outbox::record({result});
+            written = true;
             transaction.commit();
             break;
         } catch (const pg::Error& error) {
             pg::logError(error, "recording an order");
-            if (isLocked(error))
+            if (isLocked(error) || (written && error.sqlstate() == ERRCODE_PROGRAM_LIMIT_EXCEEDED))
                 return false;
             if (isPassing(error)) {
                 results_.push_back(result);

@@ -24,14 +24,19 @@ void Sender::pump()
     start();
 }
 
+// A process that was stopped, or a machine, goes on with what it has claimed long ago.
 void Sender::start()
 {
+    auto const now = std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now());
     for (auto next = ready_.begin(); next != ready_.end() && mayStart();) {
         auto const here = next++;
         TenantId const user = here->order.user;
-        if (const Refusal* why = turns_.refusal(user); why != nullptr) {
+        if (here->order.expiresAt && here->order.expiresAt <= now) {
             turns_.released(user);
-            refused_.push_back({std::move(here->order), *why});
+            refused_.push_back({std::move(here->order), "expired", {}});
+        } else if (const Refusal* why = turns_.refusal(user); why != nullptr) {
+            turns_.released(user);
+            refused_.push_back({std::move(here->order), "account", *why});
         } else if (turns_.mayStart(user)) {
             turns_.started(user);
             inFlight_.emplace(here->request.id, std::move(here->order));

@@ -23,8 +23,9 @@ public:
         Reply reply; // without secrets
         Outcome outcome;
     };
-    struct Refused { // not started, because Twilio refuses the account
+    struct Refused { // not started, because Twilio refuses the account, or it is too late
         Order order;
+        const char* outcome;
         Refusal why;
     };
 

@@ -286,7 +286,8 @@ void connect(Oid database)
         BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
         before_shmem_exit(leaveSlot, 0);
         before_shmem_exit(Worker::onExit, 0);
-        for (auto [name, value] : {std::pair("search_path", "pg_catalog, pg_temp"),
+        for (auto [name, value] : {std::pair("role", "none"), // which a database may have for its sessions
+                                   {"search_path", "pg_catalog, pg_temp"},
                                    {"lock_timeout", "1s"},
                                    {"default_transaction_read_only", "off"},
                                    {"statement_timeout", "0"},

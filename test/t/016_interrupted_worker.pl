@@ -1,4 +1,5 @@
-# A worker that runs an app's trigger or waits: it can be cancelled, terminated and shut down.
+# A worker that runs an app's trigger or waits: it can be cancelled, terminated and shut down. One that was stopped sends
+# nothing that has expired since.
 use strict;
 use warnings;
 use FindBin;
@@ -32,6 +33,23 @@ is(message($node, $id), 'submitting', '... with its request');
 $standin->calm;
 kill TERM => $worker;
 wait_until { message($node, $id, 'sid IS NOT NULL') eq 't' } 20, 'terminated, it leaves the message to its successor';
+
+# ---- stopped, as a machine is that sleeps --------------------------------------------------------------
+
+my $so_far = posts($standin) + 20;
+$standin->behave('delay', ms => 2000, match => { method => 'POST' });
+as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, expires_at)
+	SELECT '+12025550199', 'asleep ' || i, now() + interval '3 seconds' FROM generate_series(1, 50) i");
+$worker = worker_pid($node);
+wait_until { posts($standin) == $so_far } 10, 'as much is under way as may be';
+kill STOP => $worker;
+is(messages_with($node, 'asleep %', 'submitting'), 50, '... and more is claimed');
+wait_until { $node->safe_psql('postgres', q{SELECT max(expires_at) < now() FROM twilio_messages WHERE body LIKE 'asleep %'}) eq 't' } 10, 'the worker is stopped until it has expired';
+kill CONT => $worker;
+wait_until { messages_with($node, 'asleep %', 'failed') == 30 } 10, 'when it goes on, what was not under way has failed';
+is(messages_with($node, 'asleep %', 'queued'), 20, '... and what was is sent');
+is(posts($standin), $so_far, '... and nothing else');
+$standin->calm;
 
 # ---- in an app's trigger that does not end ------------------------------------------------------------
 

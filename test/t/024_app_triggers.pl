@@ -116,6 +116,35 @@ $node->safe_psql('postgres', 'DROP TRIGGER look_late ON twilio_messages; ALTER T
 wait_until { message($node, $answered, 'sid') } 20, '... and it is looked up when the trigger is gone, by the same worker';
 is(posts($standin, body => 'raises late when answered'), 1, '... having been sent once');
 
+# As a full disk raises, or one that a queue of notifications has filled: nobody is to blame, and it passes.
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE trouble (code text);
+CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM public.trouble)
+	   AND (NEW.body, NEW.status) IN (('no room to claim', 'submitting'), ('no room to record', 'unknown'), ('no room to record', 'queued')) THEN
+		RAISE EXCEPTION 'no room is left' USING ERRCODE = (SELECT code FROM public.trouble);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS public.stumble DEFERRED; RETURN NEW; END $$;
+CREATE CONSTRAINT TRIGGER stumble AFTER UPDATE ON twilio_messages DEFERRABLE FOR EACH ROW EXECUTE FUNCTION stumble();
+INSERT INTO trouble VALUES ('53100');
+END
+my $waiting = send_sms($node, 1, body => 'no room to claim');
+wait_until { as_user($node, 1, "SELECT reason FROM twilio_queue WHERE message_id = '$waiting'")->{out} =~ /no room is left/ } 10, 'a message waits that cannot be claimed for want of room';
+goes_out('beside no room', '... others go on');
+$node->safe_psql('postgres', "UPDATE trouble SET code = '54000'; CREATE TRIGGER put_off BEFORE UPDATE ON twilio_messages FOR EACH ROW EXECUTE FUNCTION put_off()");
+my $unwritten = send_sms($node, 1, body => 'no room to record');
+wait_until { slurp_file($node->logfile) =~ /recording an order failed: no room is left/ } 10, 'what comes of another is refused by the commit alone';
+goes_out('beside no room to commit', '... others go on');
+$node->safe_psql('postgres', 'TRUNCATE trouble');
+wait_until { message($node, $unwritten, 'sid') } 10, 'when there is room again, it is written down by the same worker';
+set_due_now($node, 'message');
+wait_until { message($node, $waiting, 'sid') } 10, '... and what has waited is sent';
+is(posts($standin, body => "no room to $_"), 1, "... once ($_)") for qw(claim record);
+$node->safe_psql('postgres', 'DROP TRIGGER stumble ON twilio_messages; DROP TRIGGER put_off ON twilio_messages');
+
 # Claimed and not under way when it is switched off.
 sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }
 run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');

@@ -127,6 +127,30 @@ TEST_F(SenderTest, startsNothingMoreForAnAccountThatTwilioRefuses)
     EXPECT_EQ(server.received().size(), 1u);
 }
 
+TEST_F(SenderTest, startsNothingThatHasExpiredWhileItWasReady)
+{
+    auto& server = serve([](const Received&) { return respond(201, R"({"sid":"SM1"})"); });
+    HttpEngine engine(options());
+    Sender sender(engine);
+    sender.allow(10);
+    readyFor(sender, 3);
+    auto const now = std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now());
+    for (int id : {1, 2, 3}) {
+        Order each = order(id);
+        if (id != 3)
+            each.expiresAt = now + (id == 1 ? -1ms : 1h);
+        sender.add(std::move(each), post(id));
+    }
+    sender.start();
+    EXPECT_EQ(sender.inFlight(), 2u);
+    const std::vector<Sender::Refused> refused = sender.takeRefused();
+    ASSERT_EQ(refused.size(), 1u);
+    EXPECT_EQ(refused.front().order.id, 1);
+    EXPECT_STREQ(refused.front().outcome, "expired");
+    waitFor(sender, engine, 2);
+    EXPECT_EQ(server.received().size(), 2u);
+}
+
 TEST_F(SenderTest, handsOnWhatOthersHaveAsked)
 {
     serve([](const Received&) { return respond(200); });
