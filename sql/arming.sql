@@ -1,7 +1,8 @@
 -- Armed or not: messages leave only the cluster and the database where they are meant to. The arming is a row, so it
 -- travels with a dump and says there that this is a copy, also where that takes the place of its original; nothing is
 -- sent from it until an administrator arms it.
--- A copy of the data directory carries the system identifier with it and cannot be told apart.
+-- A copy of the data directory carries the system identifier with it and cannot be told apart; where it takes over long
+-- after it was made, or by a promotion, what is due is looked up at Twilio first.
 
 CREATE TABLE twilio_private.arming (
     singleton boolean PRIMARY KEY DEFAULT true,
@@ -10,6 +11,7 @@ CREATE TABLE twilio_private.arming (
     database_oid oid NOT NULL,
     table_oid oid NOT NULL,
     timeline integer,
+    started_at timestamptz DEFAULT pg_postmaster_start_time(),
     at timestamptz NOT NULL DEFAULT now(),
     by text NOT NULL,
     CONSTRAINT there_is_one_row CHECK (singleton)
@@ -21,7 +23,8 @@ COMMENT ON COLUMN twilio_private.arming.armed IS 'Whether it was last armed or d
 COMMENT ON COLUMN twilio_private.arming.system_identifier IS 'The cluster where it was last armed.';
 COMMENT ON COLUMN twilio_private.arming.database_oid IS 'The database where it was last armed.';
 COMMENT ON COLUMN twilio_private.arming.table_oid IS 'The table where it was last armed; a restore creates another.';
-COMMENT ON COLUMN twilio_private.arming.timeline IS 'The timeline of the cluster on which a worker last began.';
+COMMENT ON COLUMN twilio_private.arming.timeline IS 'The timeline of the cluster when a worker last took over.';
+COMMENT ON COLUMN twilio_private.arming.started_at IS 'The start of the server in which it did.';
 COMMENT ON COLUMN twilio_private.arming.at IS 'When it was last armed or disarmed.';
 COMMENT ON COLUMN twilio_private.arming.by IS 'The role that did that.';
 ALTER TABLE twilio_private.arming ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -34,18 +37,21 @@ AS $$ SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::i
 COMMENT ON FUNCTION twilio_private.timeline() IS 'The timeline that this server writes; each promotion begins a new one.';
 REVOKE ALL ON FUNCTION twilio_private.timeline() FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.enter_timeline() RETURNS boolean
+CREATE FUNCTION twilio_private.take_over() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE twilio_private.arming a SET timeline = twilio_private.timeline()
-    WHERE a.timeline IS DISTINCT FROM twilio_private.timeline() AND twilio_private.armed_here();
+    UPDATE twilio_private.arming a SET timeline = twilio_private.timeline(), started_at = pg_postmaster_start_time()
+    WHERE twilio_private.armed_here()
+      AND (a.timeline IS DISTINCT FROM twilio_private.timeline()
+           OR (twilio_private.was_cut_off_long_ago() AND a.started_at IS DISTINCT FROM pg_postmaster_start_time()));
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.enter_timeline() IS 'Whether this server has taken over since a worker last began; says so once.';
-REVOKE ALL ON FUNCTION twilio_private.enter_timeline() FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.take_over() IS
+    'Whether this server has taken over from another, by a promotion or as its snapshot, since a worker last began; says so once.';
+REVOKE ALL ON FUNCTION twilio_private.take_over() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.set_arming(armed boolean, only_first boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
@@ -67,7 +73,8 @@ BEGIN
         system_identifier = CASE WHEN excluded.armed THEN excluded.system_identifier ELSE a.system_identifier END,
         database_oid = CASE WHEN excluded.armed THEN excluded.database_oid ELSE a.database_oid END,
         table_oid = CASE WHEN excluded.armed THEN excluded.table_oid ELSE a.table_oid END,
-        timeline = CASE WHEN excluded.armed THEN excluded.timeline ELSE a.timeline END
+        timeline = CASE WHEN excluded.armed THEN excluded.timeline ELSE a.timeline END,
+        started_at = CASE WHEN excluded.armed THEN excluded.started_at ELSE a.started_at END
     WHERE NOT only_first;
     IF FOUND THEN
         PERFORM twilio_private.wake_worker();

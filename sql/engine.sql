@@ -55,6 +55,12 @@ COMMENT ON FUNCTION twilio_private.system_identifier() IS
     'The identifier of this cluster, as pg_control_system() has it, without reading pg_control each time.';
 REVOKE ALL ON FUNCTION twilio_private.system_identifier() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.was_cut_off_long_ago() RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_was_cut_off_long_ago';
+COMMENT ON FUNCTION twilio_private.was_cut_off_long_ago() IS
+    'Whether this server was started on files that had not been written for a while and not been closed, as those of a snapshot.';
+REVOKE ALL ON FUNCTION twilio_private.was_cut_off_long_ago() FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.database_oid() RETURNS oid
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_twilio_database_oid';
 COMMENT ON FUNCTION twilio_private.database_oid() IS 'The OID of this database.';

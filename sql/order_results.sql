@@ -242,8 +242,9 @@ BEGIN
     WHERE o.state = 'sending' AND k.kind = o.kind AND k.repeatable;
     PERFORM twilio_private.doubt_orders(ARRAY(SELECT o.id FROM twilio_private.outbox o WHERE o.state = 'sending'),
                                         'the worker stopped while the request was under way');
-    -- What a former primary claimed and sent last may not have come here: an asynchronous standby lags, a PITR ends earlier.
-    IF twilio_private.enter_timeline() THEN
+    -- What another server claimed and sent last may not have come here: an asynchronous standby lags, a PITR or a snapshot
+    -- ends earlier.
+    IF twilio_private.take_over() THEN
         PERFORM twilio_private.look_before_sending();
     END IF;
 END

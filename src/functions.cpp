@@ -316,6 +316,13 @@ Datum pg_twilio_system_identifier(PG_FUNCTION_ARGS)
     return Int64GetDatum(static_cast<std::int64_t>(GetSystemIdentifier()));
 }
 
+PG_FUNCTION_INFO_V1(pg_twilio_was_cut_off_long_ago);
+Datum pg_twilio_was_cut_off_long_ago(PG_FUNCTION_ARGS)
+{
+    (void)fcinfo;
+    return BoolGetDatum(shared::state != nullptr && shared::state->wasCutOffLongAgo);
+}
+
 PG_FUNCTION_INFO_V1(pg_twilio_database_oid);
 Datum pg_twilio_database_oid(PG_FUNCTION_ARGS)
 {

@@ -12,6 +12,7 @@
 #include <csetjmp>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <functional>
 #include <map>
@@ -39,6 +40,7 @@ extern "C" {
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_control.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_language.h"
@@ -49,6 +51,7 @@ extern "C" {
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "common/controldata_utils.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -63,6 +66,7 @@ extern "C" {
 #include "port.h"
 #include "postmaster/autovacuum.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/bgwriter.h"
 #include "postmaster/interrupt.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"

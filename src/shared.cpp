@@ -1,6 +1,8 @@
 // Creation of the shared state and the short critical sections on it.
 #include "shared.hpp"
 
+#include "control_file.hpp"
+
 namespace twilio::shared {
 
 State* state = nullptr;
@@ -31,6 +33,7 @@ void create()
         std::memset(static_cast<void*>(state), 0, size());
         new (state) State{};
         state->lock = &GetNamedLWLockTranche("pg_twilio")->lock;
+        state->wasCutOffLongAgo = control_file::wasCutOffLongAgo();
     }
     LWLockRelease(AddinShmemInitLock);
 }

@@ -70,6 +70,7 @@ struct Bar {
 
 struct State {
     LWLock* lock;
+    bool wasCutOffLongAgo; // the server that wrote these files: see control_file.hpp
     Latch* launcherLatch;
     bool pokedAll; // look at every database again
     int pokes;

@@ -44,6 +44,56 @@ for my $change (@broken)
 	wait_until { sent($primary, $name) == 3 } 15, '... until it opens again';
 }
 
+# ---- a snapshot of the files, an hour later in the place of its original --------------------------
+
+# CRC-32C of a text, and of each of its beginnings.
+sub checksums
+{
+	my ($text) = @_;
+	my ($sum, @sums) = 0xffffffff;
+	for my $byte (unpack 'C*', $text)
+	{
+		push @sums, $sum ^ 0xffffffff;
+		$sum ^= $byte;
+		$sum = $sum & 1 ? ($sum >> 1) ^ 0x82f63b78 : $sum >> 1 for 1 .. 8;
+	}
+	return @sums;
+}
+
+# Lets pg_control say that it was written so many seconds earlier. Its checksum covers what stands before it.
+sub set_back_control_file
+{
+	my ($node, $seconds) = @_;
+	my $file = $node->data_dir . '/global/pg_control';
+	my $control = slurp_file($file);
+	my @sums = checksums(substr $control, 0, 512);
+	my ($end) = grep { $_ > 32 && unpack('L', substr $control, $_, 4) == $sums[$_] } 0 .. $#sums or die 'pg_control has no checksum';
+	substr($control, 24, 8) = pack 'q', unpack('q', substr $control, 24, 8) - $seconds;
+	substr($control, $end, 4) = pack 'L', (checksums(substr $control, 0, $end + 1))[$end];
+	open my $out, '>:raw', $file or die $!;
+	print $out $control;
+	close $out;
+	return;
+}
+
+configured($primary, 'twilio.enabled', 'off');
+write_messages($primary, 1, 'in the snapshot', 5);
+$primary->backup('snapshot');
+configured($primary, 'twilio.enabled', 'on');
+wait_until { sent($primary, 'in the snapshot') == 5 } 10, 'after a snapshot was made, the original goes on';
+my $snapshot = PostgreSQL::Test::Cluster->new('snapshot');
+$snapshot->init_from_backup($primary, 'snapshot');
+chmod 0600, $snapshot->data_dir . '/pg_twilio.key';
+$snapshot->append_conf('postgresql.conf', 'twilio.enabled = on');
+my $sent_so_far = posts($standin);
+set_back_control_file($snapshot, 3600);
+$snapshot->start;
+wait_until { sent($snapshot, 'in the snapshot') == 5 } 20, '... and started an hour later, it finds at Twilio what the original has sent since';
+is(posts($standin), $sent_so_far, '... and sends none of it again');
+write_messages($snapshot, 1, 'new in the snapshot', 3);
+wait_until { sent($snapshot, 'new in the snapshot') == 3 } 10, '... but what is new';
+$snapshot->stop;
+
 # ---- a dump with messages that wait ---------------------------------------------------------------
 
 my $dir = PostgreSQL::Test::Utils::tempdir('dump');

@@ -9,13 +9,13 @@ use TwilioTest::Messages;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Twilio's clock, in seconds before or after ours: libfaketime reads it from a file.
+# Twilio's clock, in seconds before or after ours.
 my $clock = PostgreSQL::Test::Utils::tempdir('clock') . '/offset';
 sub set_clock { my ($offset) = @_; open my $file, '>', $clock or die $!; print $file "$offset\n"; close $file; return }
 set_clock('+0');
-my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
 my $standin = do {
-	local @ENV{qw(LD_PRELOAD FAKETIME_TIMESTAMP_FILE FAKETIME_NO_CACHE DONT_FAKE_MONOTONIC)} = ($faketime // BAIL_OUT('there is no libfaketime'), $clock, 1, 1);
+	my %environment = other_clock(FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1);
+	local @ENV{keys %environment} = values %environment;
 	start_standin();
 };
 my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1s\n");

@@ -16,7 +16,7 @@ use TwilioTest::Standin;
 use TwilioTest::Session;
 
 our @EXPORT = qw(
-  new_cluster create_database connect_session start_standin
+  new_cluster create_database connect_session start_standin other_clock
   run_sql as_user table_contents configure user_id account_sid token
   wait_until stops_within configured
   launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing
@@ -30,6 +30,14 @@ sub start_standin
 	my $standin = TwilioTest::Standin->new(@_);
 	push @standins, $standin;
 	return $standin;
+}
+
+# The environment of a process that is to see another time than this test; %how is for libfaketime.
+sub other_clock
+{
+	my (%how) = @_;
+	my ($library) = glob '/usr/lib/*/faketime/libfaketimeMT.so.1';
+	return (LD_PRELOAD => $library // BAIL_OUT('there is no libfaketime'), DONT_FAKE_MONOTONIC => 1, %how);
 }
 
 # The settings of a server that preloads pg_twilio and finds the stand-in where Twilio would be.
