@@ -53,6 +53,19 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- a Messaging Service learns of an opt-out after its answer; START may have come before we do
+UPDATE twilio_opt_outs SET opted_in_at = now();
+SELECT count(*) FROM generate_series(11, 12) i, twilio_send_sms('+155500000' || i, 'opted out at a service');
+SELECT count(*) FROM answer('sent', '{"status": "accepted", "from": "", "messaging_service_sid": ""}');
+SELECT m.from_number, m.messaging_service_sid FROM twilio_messages m WHERE m.body = 'opted out at a service';
+INSERT INTO twilio_opt_outs (phone_number, opted_in_at) VALUES ('+15550000012', now() + interval '1 second');
+SELECT twilio_private.apply_messages(array_agg(user_id), array_agg(id), array_agg(jsonb_build_object('sid', sid, 'status', 'failed', 'error_code', 21610)), 'poll')
+FROM twilio_messages WHERE body = 'opted out at a service';
+SELECT phone_number, reason, opted_in_at IS NULL AS opted_out FROM twilio_opt_outs ORDER BY 1;
+DELETE FROM twilio_opt_outs WHERE phone_number <> '+15005550010';
+UPDATE twilio_opt_outs SET opted_in_at = NULL;
+DELETE FROM twilio_messages WHERE body = 'opted out at a service';
+
 -- a callback has brought the SID while somebody had locked the order: that it is canceled would not be true
 SELECT body FROM twilio_send_sms('+15005550009', 'sent meanwhile');
 UPDATE twilio_messages SET sid = 'SM' || repeat('c', 32), status = 'sent' WHERE body = 'sent meanwhile';

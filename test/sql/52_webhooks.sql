@@ -82,6 +82,16 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000007', 'MessageSt
 SELECT * FROM life;
 DELETE FROM twilio_messages;
 
+-- to some of several recipients it is delivered, after it was sent, and then perhaps to all
+SELECT id AS partly FROM twilio_send_sms('+15551230001', 'partly') \gset
+\set m '?m=' :partly
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000008', 'MessageStatus', s], :'m')
+FROM unnest(ARRAY['sent', 'partially_delivered', 'sent']) s;
+SELECT status FROM twilio_messages;
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000008', 'MessageStatus', 'delivered'], :'m');
+SELECT status FROM twilio_messages;
+DELETE FROM twilio_messages;
+
 -- an error: the first is kept
 SELECT id AS second FROM twilio_send_sms('+15551230001', 'error') \gset
 \set m '?m=' :second
