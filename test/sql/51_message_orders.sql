@@ -138,6 +138,17 @@ SELECT count(*) FROM answer('unknown');
 SELECT count(*) FROM looked_up(VARIADIC '{}');
 UPDATE twilio_private.outbox SET state = 'sending', attempted_at = clock_timestamp() WHERE kind = 'message_look' RETURNING id AS look \gset
 SELECT twilio_private.apply_callback(ARRAY[user_id], id, jsonb_build_object('MessageSid', 'SM' || repeat('7', 32), 'MessageStatus', 'failed'))
+-- a Messaging Service that encodes smartly lists look-alikes; of other letters it leaves the text as it is
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
+SELECT '+15005550009', t, 'MG' || repeat('0', 32) FROM unnest(ARRAY['“Écoute” – I’m late…', 'Код: 1234', 'Code: 1234 – bye']) t;
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up(listed(6, '"Écoute" - I''m late...'), listed(7, ': 1234'), listed(8, 'Code: 1235 - bye'));
+SELECT body, status, sid FROM state;
+DELETE FROM twilio_messages;
+-- sorted by their sending, one that was planned long ago comes before the wanted one
+SELECT twilio_private.may_go_on(jsonb_build_array(listed(1, 'x'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "planned and sent now",
+       twilio_private.may_go_on(jsonb_build_array(listed(1, 'x', '1 hour'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "all older";
+
 FROM twilio_messages;
 SELECT r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r;
 SELECT count(*) FROM answer('unknown');
