@@ -223,11 +223,14 @@ BEGIN
     -- Not to be cancelled any more (30409): look what it has become.
     INSERT INTO twilio_private.outbox (user_id, kind, ref)
     SELECT r.user_id, 'message_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected';
-    -- Twilio could not be told: it is tried on until it would be too late.
+    -- Twilio could not be told, or does not know the message yet, as may be while it is new: it is tried on until it would
+    -- be too late.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at)
     SELECT m.user_id, 'message_cancel', m.id, clock_timestamp() + interval '1 minute'
     FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
-    WHERE r.outcome NOT IN ('sent', 'rejected', 'retry') AND m.status IN ('scheduled', 'accepted') AND m.send_at > clock_timestamp();
+    WHERE (r.outcome NOT IN ('sent', 'rejected', 'retry')
+           OR (r.http_status = 404 AND m.submitted_at > clock_timestamp() - interval '10 minutes'))
+      AND m.status IN ('scheduled', 'accepted') AND m.send_at > clock_timestamp();
 END
 $$;
 COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS

@@ -6,7 +6,7 @@ INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('AC'
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 
 -- Twilio's answers to all orders that are due, by outcome and changes to a plain one
-CREATE FUNCTION answer(outcome text, changes jsonb DEFAULT '{}', code int DEFAULT NULL, only_kind text DEFAULT 'message')
+CREATE FUNCTION answer(outcome text, changes jsonb DEFAULT '{}', code int DEFAULT NULL, only_kind text DEFAULT 'message', refused_with int DEFAULT 400)
 RETURNS TABLE (kind text, method text, request text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -17,7 +17,7 @@ BEGIN
     RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL twilio_private.build_requests(o.kind, ARRAY[o]) r ORDER BY n.n;
-    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN 400 END),
+    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN refused_with END),
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((jsonb_build_object('sid', 'SM' || md5(o.ref::text), 'status', 'queued', 'num_segments', '1', 'num_media', '0',
                    'price', NULL, 'price_unit', 'USD', 'date_sent', NULL, 'error_code', NULL, 'from', '+15005550001') || changes)::text),
@@ -78,6 +78,12 @@ INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
 VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
 SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
 SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+-- … or does not know it yet
+SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
+SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+SELECT method FROM answer('rejected', code => 30409, only_kind => 'message_cancel', refused_with => 409);
+SELECT kind FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
 SELECT method FROM answer('expired', only_kind => 'message_cancel');
 SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
 UPDATE twilio_messages SET send_at = now() WHERE body = 'planned';
@@ -132,12 +138,6 @@ SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' 
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 DELETE FROM twilio_messages;
 
--- a look that began before the message was sent again proves nothing about that
-SELECT body FROM twilio_send_sms('+15005550009', 'again');
-SELECT count(*) FROM answer('unknown');
-SELECT count(*) FROM looked_up(VARIADIC '{}');
-UPDATE twilio_private.outbox SET state = 'sending', attempted_at = clock_timestamp() WHERE kind = 'message_look' RETURNING id AS look \gset
-SELECT twilio_private.apply_callback(ARRAY[user_id], id, jsonb_build_object('MessageSid', 'SM' || repeat('7', 32), 'MessageStatus', 'failed'))
 -- a Messaging Service that encodes smartly lists look-alikes; of other letters it leaves the text as it is
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
 SELECT '+15005550009', t, 'MG' || repeat('0', 32) FROM unnest(ARRAY['“Écoute” – I’m late…', 'Код: 1234', 'Code: 1234 – bye']) t;
@@ -149,6 +149,12 @@ DELETE FROM twilio_messages;
 SELECT twilio_private.may_go_on(jsonb_build_array(listed(1, 'x'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "planned and sent now",
        twilio_private.may_go_on(jsonb_build_array(listed(1, 'x', '1 hour'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "all older";
 
+-- a look that began before the message was sent again proves nothing about that
+SELECT body FROM twilio_send_sms('+15005550009', 'again');
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up(VARIADIC '{}');
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = clock_timestamp() WHERE kind = 'message_look' RETURNING id AS look \gset
+SELECT twilio_private.apply_callback(ARRAY[user_id], id, jsonb_build_object('MessageSid', 'SM' || repeat('7', 32), 'MessageStatus', 'failed'))
 FROM twilio_messages;
 SELECT r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r;
 SELECT count(*) FROM answer('unknown');
@@ -229,5 +235,5 @@ SELECT kind, count(*) FROM twilio_private.outbox GROUP BY 1 ORDER BY 1;
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 DROP VIEW state;
-DROP FUNCTION answer(text, jsonb, int, text), looked_up(jsonb[]), listed(int, text, interval);
+DROP FUNCTION answer(text, jsonb, int, text, int), looked_up(jsonb[]), listed(int, text, interval);
 SELECT twilio_arm();
