@@ -291,6 +291,8 @@ void refuseIndefinite(const Answer& answer)
     case Verdict::broken:
         throwBadAnswer(answer.message);
     }
+    if (answer.header.status == 408) // a proxy gave up: no verdict
+        throwTimedOut();
     if (answer.header.status == 429)
         throw Failure("PT429", "Twilio asks to slow down", describe(answer), "Try again in a few seconds.");
     if (answer.header.status >= 500 || answer.header.status < 200 ||

@@ -160,6 +160,8 @@ std::string auditOutcome(const Reply& reply)
     case Transport::answered:
         if (reply.status == 429)
             return "rate limited";
+        if (reply.status == 408)
+            return "timeout";
         if (isRefusal(reply.status))
             return "refused";
         if (reply.status >= 500)

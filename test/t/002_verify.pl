@@ -99,6 +99,7 @@ for my $case (
 	[ 'PT502', 'server error', 'an answer 500',          500 ],
 	[ 'PT502', 'server error', 'an answer 503',          503 ],
 	[ 'PT502', 'server error', 'an HTML page (502)',     'html' ],
+	[ 'PT504', 'timeout',      'a proxy\'s answer 408', 'status', status => 408 ],
 	[ 'PT502', 'broken',       'an HTML page (200)',     'html', status => 200 ],
 	[ 'PT502', 'broken',       'an answer that is cut off', 'truncate' ],
 	[ 'PT502', 'broken',       'half a JSON document',   'bad-json' ],
@@ -188,6 +189,11 @@ is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '0', '... wh
 $standin->change(account_sid(40), numbers => [ '+15005550006' ]);
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_phone_numbers()')->{out}, '+15005550006', 'numbers that are gone at Twilio');
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+15005550006', '... are gone here too');
+$standin->behave('status', status => 400, body_json => { code => 21481, message => 'Invalid PageToken', status => 400 }, match => { path => 'PageSize' });
+my $stale = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
+is($stale->{state}, 'PT502', 'a page that Twilio refuses says nothing against the credentials');
+like($stale->{detail}, qr/21481: Invalid PageToken/, '... but what Twilio said');
+$standin->calm;
 is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'before the account is verified the list is PT409');
 $standin->change(account_sid(40), token => token(99));
 my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');

@@ -160,6 +160,7 @@ TEST(AuditOutcome, hasAWordForEveryEnd)
     EXPECT_EQ(auditOutcome(answer(200, "")), "broken");
     EXPECT_EQ(auditOutcome(answer(302, "")), "broken");
     EXPECT_EQ(auditOutcome(answer(400, "")), "refused");
+    EXPECT_EQ(auditOutcome(answer(408, "")), "timeout");
     EXPECT_EQ(auditOutcome(answer(429, "")), "rate limited");
     EXPECT_EQ(auditOutcome(answer(503, "")), "server error");
     EXPECT_EQ(auditOutcome(failure(Transport::unreachable)), "unreachable");
