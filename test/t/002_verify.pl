@@ -66,7 +66,11 @@ is($standin->count(account => account_sid(21), user => 'SK' . '1' x 32, path => 
 as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 'x' x 32 . "'");
 is(settings(21, 'is_verified'), 'f', 'changing the secret of a key resets is_verified');
 is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20003', 'a wrong secret of an API key is an answer');
-as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 's' x 32 . "'");
+configure($node, $standin, 23, keys => [ { sid => 'SK' . '2' x 32, secret => 's' x 32 } ]);
+as_user($node, 21, "UPDATE twilio_settings SET api_key_sid = 'SK" . '2' x 32 . "', api_key_secret = '" . 's' x 32 . "'");
+is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20404', 'a key of another account is an answer');
+like(settings(21, 'verification_error'), qr/API key/, '... that says so');
+as_user($node, 21, "UPDATE twilio_settings SET api_key_sid = 'SK" . '1' x 32 . "', api_key_secret = '" . 's' x 32 . "'");
 is(as_user($node, 21, $verify)->{out}, 't|active|Full|', 'a key is verified');
 $standin->change(account_sid(21), drop_keys => [ 'SK' . '1' x 32 ]);
 like(as_user($node, 21, 'SELECT * FROM twilio_phone_numbers()')->{detail}, qr/API key/, '... and deleted at Twilio, which the list says');
