@@ -182,7 +182,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT l.object
     FROM jsonb_array_elements(CASE jsonb_typeof(listed) WHEN 'array' THEN listed ELSE '[]' END) AS l (object)
-    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' LIKE 'outbound%'
+    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' = 'outbound-api'
       AND l.object ->> 'to' = wanted.to_number
       -- Trial accounts put a sentence before every text.
       AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
