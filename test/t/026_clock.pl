@@ -51,4 +51,12 @@ my $planned = send_sms($node, 1, body => 'planned', send_at => $node->safe_psql(
 wait_until { message($node, $planned) eq 'scheduled' } 10, 'a message for a day of the next month is kept at Twilio';
 is(message($node, $id), 'pending', '... and one for the last that Twilio might keep waits here');
 
+set_clock('+120');
+$id = send_sms($node, 1, body => 'near', send_at => $node->safe_psql('postgres', "SELECT now() + '16 minutes'"));
+wait_until { posts($standin, body => 'near') == 1 && message($node, $id) eq 'pending' } 10, 'one that is too near by Twilio\'s clock waits here'
+  or diag(message($node, $id, 'status, error_message'));
+$node->safe_psql('postgres', "UPDATE twilio_messages SET send_at = now() WHERE id = '$id'");
+set_due_now($node, 'message');
+wait_until { message($node, $id, 'sid') } 10, '... for its time, and is sent then';
+
 TwilioTest::finish();
