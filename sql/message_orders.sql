@@ -143,6 +143,35 @@ COMMENT ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) IS
     'Puts Twilio''s answers to our POSTs into the rows of the messages.';
 REVOKE ALL ON FUNCTION twilio_private.apply_answers(uuid[], uuid[], jsonb[]) FROM PUBLIC;
 
+-- The request has waited its turn, or Twilio's clock is ahead: what it refuses may be too close to its time to be planned.
+-- What is wrong with sender, recipient or text has a code of 21000 and more.
+CREATE FUNCTION twilio_private.keep_planned(results twilio_private.order_result[]) RETURNS uuid[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    user_ids uuid[];
+    ids uuid[];
+BEGIN
+    IF EXISTS (SELECT FROM unnest(results) r WHERE r.outcome = 'rejected') THEN
+        WITH kept AS (
+            INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at, expires_at)
+            SELECT m.user_id, 'message', m.id, r.subject, m.send_at, m.expires_at
+            FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
+            WHERE r.outcome = 'rejected' AND (r.error_code BETWEEN 21000 AND 21999) IS NOT TRUE AND m.messaging_service_sid IS NOT NULL
+              AND m.sid IS NULL AND m.send_at > r.at AND m.send_at < r.at + interval '20 minutes'
+            RETURNING user_id, ref
+        )
+        SELECT array_agg(k.user_id), array_agg(k.ref) INTO user_ids, ids FROM kept k;
+        PERFORM twilio_private.set_waiting(user_ids, ids, 'pending');
+    END IF;
+    RETURN coalesce(ids, '{}');
+END
+$$;
+COMMENT ON FUNCTION twilio_private.keep_planned(twilio_private.order_result[]) IS
+    'Keeps messages here until their time that Twilio has refused to plan so shortly before it, and returns them.';
+REVOKE ALL ON FUNCTION twilio_private.keep_planned(twilio_private.order_result[]) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.message_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -150,11 +179,12 @@ AS $$
 #variable_conflict use_column
 DECLARE
     said record;
+    kept uuid[] := twilio_private.keep_planned(results);
 BEGIN
     FOR said IN
         SELECT r.outcome, array_agg(r.user_id) AS user_ids, array_agg(r.ref) AS ids, array_agg(r.body) AS objects,
                array_agg(r.error_code) AS codes, array_agg(r.error_message) AS messages, array_agg(r.at) AS ended_at
-        FROM unnest(results) r GROUP BY r.outcome
+        FROM unnest(results) r WHERE r.ref <> ALL (kept) GROUP BY r.outcome
     LOOP
         CASE said.outcome
         WHEN 'sent' THEN
@@ -223,11 +253,14 @@ BEGIN
     -- Not to be cancelled any more (30409): look what it has become.
     INSERT INTO twilio_private.outbox (user_id, kind, ref)
     SELECT r.user_id, 'message_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected';
-    -- Twilio could not be told: it is tried on until it would be too late.
+    -- Twilio could not be told, or does not know the message yet, as may be while it is new: it is tried on until it would
+    -- be too late.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at)
     SELECT m.user_id, 'message_cancel', m.id, clock_timestamp() + interval '1 minute'
     FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
-    WHERE r.outcome NOT IN ('sent', 'rejected', 'retry') AND m.status IN ('scheduled', 'accepted') AND m.send_at > clock_timestamp();
+    WHERE (r.outcome NOT IN ('sent', 'rejected', 'retry')
+           OR (r.http_status = 404 AND m.submitted_at > clock_timestamp() - interval '10 minutes'))
+      AND m.status IN ('scheduled', 'accepted') AND m.send_at > clock_timestamp();
 END
 $$;
 COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) IS

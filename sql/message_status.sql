@@ -10,8 +10,8 @@
 CREATE FUNCTION twilio_private.status_rank(status text) RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce((jsonb '{"pending": -1, "submitting": -1, "unknown": -1, "unresolved": -1,
-                         "accepted": 0, "scheduled": 0, "receiving": 0, "queued": 1, "sending": 2, "sent": 3,
-                         "delivered": 4, "undelivered": 4, "failed": 4, "canceled": 4, "received": 4, "read": 5}' -> status)::int, 2);
+                         "accepted": 0, "scheduled": 0, "receiving": 0, "queued": 1, "sending": 2, "sent": 3, "partially_delivered": 4,
+                         "delivered": 5, "undelivered": 5, "failed": 5, "canceled": 5, "received": 5, "read": 6}' -> status)::int, 2);
 COMMENT ON FUNCTION twilio_private.status_rank(text) IS 'How far a status is: a message only goes on to a higher rank.';
 REVOKE ALL ON FUNCTION twilio_private.status_rank(text) FROM PUBLIC;
 
@@ -50,12 +50,14 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
     told bigint;
+    refused uuid[];
 BEGIN
     WITH said AS MATERIALIZED (
         SELECT u.user_id, u.id, u.object ->> 'sid' AS sid, left(u.object ->> 'status', 64) AS status,
-               twilio_private.whole(u.object ->> 'error_code') AS error_code,
+               nullif(twilio_private.whole(u.object ->> 'error_code'), 0) AS error_code,
                left(nullif(u.object ->> 'error_message', ''), 1000) AS error_message,
-               u.object ->> 'from' AS from_number, u.object ->> 'messaging_service_sid' AS messaging_service_sid,
+               nullif(u.object ->> 'from', '') AS from_number,
+               nullif(u.object ->> 'messaging_service_sid', '') AS messaging_service_sid,
                nullif(twilio_private.whole(u.object ->> 'num_segments'), 0) AS num_segments,
                twilio_private.whole(u.object ->> 'num_media') AS num_media,
                twilio_private.decimal(u.object ->> 'price') AS price, left(upper((u.object ->> 'price_unit') COLLATE "C"), 8) AS price_unit,
@@ -97,10 +99,21 @@ BEGIN
         INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
         SELECT c.user_id, c.id, c.said_status, c.said_error_code, apply_messages.source FROM changed c
         ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
+        RETURNING message_id, error_code
     )
-    SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
+    SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))),
+           (SELECT array_agg(n.message_id) FROM noted n WHERE n.error_code = 21610)
+    INTO told, refused FROM changed c;
+    IF refused IS NOT NULL THEN
+        -- A Messaging Service says it later than in its answer, and START may have come since.
+        PERFORM twilio_private.opt_out(array_agg(m.user_id), array_agg(m.to_number), '21610')
+        FROM @extschema@.twilio_messages m
+        WHERE m.user_id = ANY (user_ids) AND m.id = ANY (refused)
+          AND NOT EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
+                          WHERE o.user_id = m.user_id AND o.phone_number = m.to_number AND o.opted_in_at >= m.submitted_at);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.apply_messages(uuid[], uuid[], jsonb[], text) IS
-    'Puts Twilio''s message objects into the rows of these messages, records events and notifies listeners.';
+    'Puts Twilio''s message objects into the rows of these messages, records events, notifies listeners and follows a 21610.';
 REVOKE ALL ON FUNCTION twilio_private.apply_messages(uuid[], uuid[], jsonb[], text) FROM PUBLIC;

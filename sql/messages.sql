@@ -63,7 +63,7 @@ COMMENT ON COLUMN @extschema@.twilio_messages.messaging_service_sid IS
     'Messaging Service (starts with MG) that chooses the sender.';
 COMMENT ON COLUMN @extschema@.twilio_messages.status IS
     'Before Twilio has it: pending, submitting, unknown (its answer was lost, it is being looked up), unresolved (it could not be found out).
-Then Twilio''s: accepted, scheduled, queued, sending, sent, delivered, undelivered, failed, canceled, read; received. Read-only.';
+Then Twilio''s: accepted, scheduled, queued, sending, sent, partially_delivered, delivered, undelivered, failed, canceled, read; received. Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.sid IS 'Twilio''s SID of the message (SM… or MM…). Read-only.';
 COMMENT ON COLUMN @extschema@.twilio_messages.error_code IS
     'Twilio''s error code (https://www.twilio.com/docs/api/errors). Read-only.';

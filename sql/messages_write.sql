@@ -196,11 +196,12 @@ $$;
 COMMENT ON FUNCTION twilio_private.refuse_sending(uuid) IS 'Fails and says why the account cannot send.';
 REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
 
--- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now.
+-- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now. What
+-- is nearly 35 days ahead waits here: by Twilio's clock it may be more, and would be refused for good.
 CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE
 RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL
-       AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '35 days';
+       AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '34 days 23 hours';
 COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) IS
     'Whether Twilio can be given the message now, to send it then.';
 REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) FROM PUBLIC;

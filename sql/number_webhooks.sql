@@ -50,7 +50,9 @@ DECLARE
 BEGIN
     RETURN QUERY
         SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/IncomingPhoneNumbers/%s.json', n.sid),
-               twilio_private.form_encode(ARRAY['SmsUrl', url, 'SmsMethod', 'POST', 'StatusCallback', url, 'StatusCallbackMethod', 'POST'])
+               -- Where a number has an application, Twilio ignores its SmsUrl.
+               twilio_private.form_encode(ARRAY['SmsUrl', url, 'SmsMethod', 'POST', 'SmsApplicationSid', '',
+                                                'StatusCallback', url, 'StatusCallbackMethod', 'POST'])
         FROM unnest(orders) o
         JOIN @extschema@.twilio_numbers n ON n.user_id = o.user_id AND n.sid = o.subject
         WHERE url <> '';

@@ -134,12 +134,15 @@ CREATE FUNCTION twilio_private.may_go_on(listed jsonb, since timestamptz) RETURN
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(last >= since OR first < last, true)
+    SELECT coalesce(newest >= since OR first < last, true)
     FROM (SELECT twilio_private.parse_rfc2822(listed -> 0 ->> 'date_created') AS first,
-                 twilio_private.parse_rfc2822(listed -> -1 ->> 'date_created') AS last) page
+                 twilio_private.parse_rfc2822(listed -> -1 ->> 'date_created') AS last,
+                 (SELECT max(twilio_private.parse_rfc2822(l.object ->> 'date_created'))
+                  FROM jsonb_array_elements(listed) AS l (object)) AS newest) page
 $$;
 COMMENT ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) IS
-    'Whether pages behind this one may have messages created since that time: Twilio lists the newest first.';
+    'Whether pages behind this one may have messages created since that time: Twilio lists the newest first, be it by their
+creation or by their sending, which for one that was planned is long after.';
 REVOKE ALL ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) FROM PUBLIC;
 
 -- Users may share an account, and then each sees in its lists what the others sent.
@@ -162,17 +165,30 @@ COMMENT ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages
     'When Twilio may have created this message at the earliest, by its own clock, with ours so far ahead of it.';
 REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messages, interval) FROM PUBLIC;
 
+-- Smart Encoding, which a new Messaging Service has, puts look-alikes of GSM-7 in the place of quotes, dashes, dots and
+-- blanks, if that makes the whole text GSM-7.
+CREATE FUNCTION twilio_private.smartly_encoded(body text, listed text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN (twilio_private.sms_segments(listed)).encoding = 'GSM-7'
+       AND regexp_replace(listed, '[^0-9A-Za-z\u00C0-\u02AF\u0370-\u1FFF\u2C00-\u2FFF\u3040-\uFDFF\U00010000-\U0010FFFF]+', '', 'g')
+           = regexp_replace(body, '[^0-9A-Za-z\u00C0-\u02AF\u0370-\u1FFF\u2C00-\u2FFF\u3040-\uFDFF\U00010000-\U0010FFFF]+', '', 'g');
+COMMENT ON FUNCTION twilio_private.smartly_encoded(text, text) IS
+    'Whether Twilio may list a text so: all in GSM-7, and with the same letters and digits.';
+REVOKE ALL ON FUNCTION twilio_private.smartly_encoded(text, text) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb, since timestamptz) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT l.object
     FROM jsonb_array_elements(CASE jsonb_typeof(listed) WHEN 'array' THEN listed ELSE '[]' END) AS l (object)
-    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' LIKE 'outbound%'
+    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' = 'outbound-api'
       AND l.object ->> 'to' = wanted.to_number
       -- Trial accounts put a sentence before every text.
       AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
-           OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, ''))
+           OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, '')
+           OR (wanted.messaging_service_sid IS NOT NULL AND wanted.encoding = 'UCS-2'
+               AND twilio_private.smartly_encoded(wanted.body, l.object ->> 'body')))
       AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
       AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
       AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
@@ -180,7 +196,7 @@ AS $$
       AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
                       JOIN @extschema@.twilio_messages m ON m.user_id = u
                           AND m.former_sids IS NOT NULL AND l.object ->> 'sid' = ANY (m.former_sids))
-    ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
+    ORDER BY l.object ->> 'body' = wanted.body DESC, twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
 $$;
 COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) IS
     'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has or had.';

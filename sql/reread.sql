@@ -41,7 +41,7 @@ REVOKE ALL ON FUNCTION twilio_private.order_reread(uuid, int, timestamptz) FROM 
 CREATE FUNCTION twilio_private.unfinished(message @extschema@.twilio_messages) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN message.sid IS NOT NULL AND message.direction = 'outbound' AND message.status <> 'scheduled'
-       AND (twilio_private.status_rank(message.status) < 4
+       AND (twilio_private.status_rank(message.status) < 5
             OR (message.price IS NULL AND message.status NOT IN ('failed', 'canceled'))
             OR (message.error_code IS NOT NULL AND message.error_message IS NULL));
 COMMENT ON FUNCTION twilio_private.unfinished(@extschema@.twilio_messages) IS

@@ -105,6 +105,7 @@ AS $$
         WHEN error_code IN (20005, 10001) THEN 'The Twilio account is not active: see the notices at https://console.twilio.com'
         WHEN error_code IN (20006, 20010) THEN 'Twilio denies this account the access'
         WHEN error_code = 20008 THEN 'These are test credentials; enter the live Account SID and Auth Token'
+        WHEN error_code = 20404 AND api_key THEN 'The API key is not one of this account'
         WHEN error_code = 20404 THEN 'Twilio does not know this Account SID'
         ELSE 'Twilio refused the request'
     END || format(' (%s%s).',

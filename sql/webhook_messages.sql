@@ -116,7 +116,7 @@ $$;
 COMMENT ON FUNCTION twilio_private.keyword(text, text) IS 'STOP, START or HELP if the text is one of the words for it.';
 REVOKE ALL ON FUNCTION twilio_private.keyword(text, text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.owner_of_number(owners uuid[], phone_number text) RETURNS uuid
+CREATE FUNCTION twilio_private.owner_of_number(owners uuid[], phone_number text, messaging_service_sid text) RETURNS uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -128,14 +128,15 @@ BEGIN
             FROM unnest(owners) WITH ORDINALITY AS u (user_id, n)
             JOIN @extschema@.twilio_settings s ON s.user_id = u.user_id
             ORDER BY s.phone_number IS NOT DISTINCT FROM owner_of_number.phone_number DESC,
+                     coalesce(s.messaging_service_sid = owner_of_number.messaging_service_sid, false) DESC,
                      EXISTS (SELECT FROM @extschema@.twilio_numbers n
                              WHERE n.user_id = u.user_id AND n.phone_number = owner_of_number.phone_number) DESC, u.n
             LIMIT 1);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.owner_of_number(uuid[], text) IS
-    'Who gets what arrives for a number, where several users share one Twilio account.';
-REVOKE ALL ON FUNCTION twilio_private.owner_of_number(uuid[], text) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.owner_of_number(uuid[], text, text) IS
+    'Who gets what arrives for a number or a Messaging Service, where several users share one Twilio account.';
+REVOKE ALL ON FUNCTION twilio_private.owner_of_number(uuid[], text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.receive_message(owners uuid[], said jsonb) RETURNS xml
 LANGUAGE plpgsql
@@ -143,7 +144,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    owner CONSTANT uuid := twilio_private.owner_of_number(owners, said ->> 'To');
+    owner CONSTANT uuid := twilio_private.owner_of_number(owners, said ->> 'To', said ->> 'MessagingServiceSid');
     sender CONSTANT text := said ->> 'From';
     body CONSTANT text := nullif(said ->> 'Body', '');
     num_media CONSTANT int := coalesce(twilio_private.whole(said ->> 'NumMedia'), 0);

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t longestMessage = 1000;
 constexpr int tooManyRequests = 20429;
+constexpr std::chrono::minutes untilThereIsRoom{5};
 
 struct StatusText {
     long status;
@@ -55,6 +56,13 @@ bool isDefinite(long status)
     return isRefusal(status) && status != 408;
 }
 
+// Nothing is wrong with what was asked for: the sender's queue is full (21611), it could not be stored (21619),
+// maintenance (21730).
+bool hasNoRoom(int code)
+{
+    return code == 21611 || code == 21619 || code == 21730;
+}
+
 std::string shortened(std::string text)
 {
     if (text.size() > longestMessage) {
@@ -89,6 +97,9 @@ Outcome interpretAnswer(const Reply& reply, TimePoint now, int attempt, double r
     Refusal why = explain(reply);
     if (reply.status == 429 || (isRefusal(reply.status) && why.code == tooManyRequests))
         return retryLater(reply, std::move(why), now, attempt, random01);
+    if (isRefusal(reply.status) && hasNoRoom(why.code))
+        return RetryAt{now + backoff(attempt, reply.retryAfter.value_or(untilThereIsRoom), random01), why.code,
+                       std::move(why.message)};
     if (isDefinite(reply.status))
         return Rejected{why.code, std::move(why.message), isAccountTrouble(reply.status, why.code)};
     return Unknown{std::move(why.message)};

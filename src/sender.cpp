@@ -58,7 +58,7 @@ bool Sender::take(Reply& reply)
     blankSecrets(reply.body);
     Outcome outcome = interpret(reply, now, order.attempts, random01());
     turns_.finished(order.user);
-    if (reply.transport == Transport::answered && reply.status == 429)
+    if (reply.transport == Transport::answered && std::holds_alternative<RetryAt>(outcome))
         turns_.slowDown(order.user, now);
     else if (std::holds_alternative<Sent>(outcome))
         turns_.succeeded(order.user);

@@ -278,7 +278,7 @@ test('numbers are told to report here, and what they receive is shown', async (t
   const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
   assert.deepEqual(
     told.map(({ params }) => params.map(([name]) => name)),
-    Array(2).fill(['SmsUrl', 'SmsMethod', 'StatusCallback', 'StatusCallbackMethod']),
+    Array(2).fill(['SmsUrl', 'SmsMethod', 'SmsApplicationSid', 'StatusCallback', 'StatusCallbackMethod']),
   );
   const inbound = {
     account: tenant.sid,

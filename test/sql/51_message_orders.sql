@@ -6,7 +6,7 @@ INSERT INTO twilio_settings (account_sid, auth_token, phone_number) VALUES ('AC'
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 
 -- Twilio's answers to all orders that are due, by outcome and changes to a plain one
-CREATE FUNCTION answer(outcome text, changes jsonb DEFAULT '{}', code int DEFAULT NULL, only_kind text DEFAULT 'message')
+CREATE FUNCTION answer(outcome text, changes jsonb DEFAULT '{}', code int DEFAULT NULL, only_kind text DEFAULT 'message', refused_with int DEFAULT 400)
 RETURNS TABLE (kind text, method text, request text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -17,7 +17,7 @@ BEGIN
     RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL twilio_private.build_requests(o.kind, ARRAY[o]) r ORDER BY n.n;
-    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN 400 END),
+    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN refused_with END),
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((jsonb_build_object('sid', 'SM' || md5(o.ref::text), 'status', 'queued', 'num_segments', '1', 'num_media', '0',
                    'price', NULL, 'price_unit', 'USD', 'date_sent', NULL, 'error_code', NULL, 'from', '+15005550001') || changes)::text),
@@ -53,6 +53,20 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- a Messaging Service learns of an opt-out after its answer; START may have come before we do
+UPDATE twilio_opt_outs SET opted_in_at = now();
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
+SELECT '+155500000' || i, 'opted out at a service', 'MG' || repeat('0', 32) FROM generate_series(11, 12) i;
+SELECT count(*) FROM answer('sent', '{"status": "accepted", "from": "", "messaging_service_sid": ""}');
+SELECT from_number IS NULL AS "no sender yet", status FROM twilio_messages WHERE body = 'opted out at a service';
+INSERT INTO twilio_opt_outs (phone_number, opted_in_at) VALUES ('+15550000012', now() + interval '1 second');
+SELECT twilio_private.apply_messages(array_agg(user_id), array_agg(id), array_agg(jsonb_build_object('sid', sid, 'status', 'failed', 'error_code', 21610)), 'poll')
+FROM twilio_messages WHERE body = 'opted out at a service';
+SELECT phone_number, reason, opted_in_at IS NULL AS opted_out FROM twilio_opt_outs ORDER BY 1;
+DELETE FROM twilio_opt_outs WHERE phone_number <> '+15005550010';
+UPDATE twilio_opt_outs SET opted_in_at = NULL;
+DELETE FROM twilio_messages WHERE body = 'opted out at a service';
+
 -- a callback has brought the SID while somebody had locked the order: that it is canceled would not be true
 SELECT body FROM twilio_send_sms('+15005550009', 'sent meanwhile');
 UPDATE twilio_messages SET sid = 'SM' || repeat('c', 32), status = 'sent' WHERE body = 'sent meanwhile';
@@ -64,6 +78,12 @@ DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
 VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
 SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
+SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+-- … or does not know it yet
+SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
+SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
+SELECT method FROM answer('rejected', code => 30409, only_kind => 'message_cancel', refused_with => 409);
+SELECT kind FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
 SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
 SELECT method FROM answer('expired', only_kind => 'message_cancel');
 SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
@@ -91,8 +111,8 @@ $$;
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 3);
 SELECT request FROM answer('unknown');
 SELECT * FROM state;
--- one is not ours, one is older than the attempt, one reads differently: two remain for three
-SELECT count(*) FROM looked_up(listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
+-- one is not ours, one is older than the attempt, one reads differently, one answers what somebody wrote: two remain for three
+SELECT count(*) FROM looked_up(listed(9, 'twin') || '{"direction": "outbound-reply"}', listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
 SELECT * FROM state;
 -- the second look has no date, and finds nothing either: sent again
 SELECT regexp_replace(looked_up, 'To=.*(&PageSize)', 'To=…\1') FROM looked_up(listed(1, 'twin'));
@@ -130,6 +150,17 @@ SELECT * FROM state;
 SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' AND kind <> 'message_reread';
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 DELETE FROM twilio_messages;
+
+-- a Messaging Service that encodes smartly lists look-alikes; of other letters it leaves the text as it is
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
+SELECT '+15005550009', t, 'MG' || repeat('0', 32) FROM unnest(ARRAY['“Écoute” – I’m late…', 'Код: 1234', 'Code: 1234 – bye']) t;
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM looked_up(listed(6, '"Écoute" - I''m late...'), listed(7, ': 1234'), listed(8, 'Code: 1235 - bye'));
+SELECT body, status, sid FROM state;
+DELETE FROM twilio_messages;
+-- sorted by their sending, one that was planned long ago comes before the wanted one
+SELECT twilio_private.may_go_on(jsonb_build_array(listed(1, 'x'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "planned and sent now",
+       twilio_private.may_go_on(jsonb_build_array(listed(1, 'x', '1 hour'), listed(2, 'x', '1 day')), now() - interval '1 minute') AS "all older";
 
 -- a look that began before the message was sent again proves nothing about that
 SELECT body FROM twilio_send_sms('+15005550009', 'again');
@@ -217,5 +248,5 @@ SELECT kind, count(*) FROM twilio_private.outbox GROUP BY 1 ORDER BY 1;
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 DROP VIEW state;
-DROP FUNCTION answer(text, jsonb, int, text), looked_up(jsonb[]), listed(int, text, interval);
+DROP FUNCTION answer(text, jsonb, int, text, int), looked_up(jsonb[]), listed(int, text, interval);
 SELECT twilio_arm();

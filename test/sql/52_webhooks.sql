@@ -82,6 +82,16 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000007', 'MessageSt
 SELECT * FROM life;
 DELETE FROM twilio_messages;
 
+-- to some of several recipients it is delivered, after it was sent, and then perhaps to all
+SELECT id AS partly FROM twilio_send_sms('+15551230001', 'partly') \gset
+\set m '?m=' :partly
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000008', 'MessageStatus', s], :'m')
+FROM unnest(ARRAY['sent', 'partially_delivered', 'sent']) s;
+SELECT status FROM twilio_messages;
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000008', 'MessageStatus', 'delivered'], :'m');
+SELECT status FROM twilio_messages;
+DELETE FROM twilio_messages;
+
 -- an error: the first is kept
 SELECT id AS second FROM twilio_send_sms('+15551230001', 'error') \gset
 \set m '?m=' :second
@@ -162,6 +172,14 @@ SELECT twilio_handle_webhook(u.url, u.body, signature('1234567890123456789012345
 FROM (SELECT b.body, 'https://crm.example.com/twilio/webhook?bodySHA256=' || encode(sha256(b.body), 'hex') AS url
       FROM (VALUES ('{"account_sid": "AC00000000000000000000000000000001", "status": "completed"}'::bytea)) b (body)) u;
 SELECT body FROM twilio_messages WHERE sid = 'SM00000000000000000000000000000030';
+
+-- of users who share an account, who sends with a Messaging Service gets what arrives there
+UPDATE twilio_settings SET account_sid = 'AC00000000000000000000000000000001', auth_token = '12345678901234567890123456789012', phone_number = NULL,
+    messaging_service_sid = 'MG' || repeat('1', 32) WHERE user_id = :'bob';
+SELECT count(twilio_private.record_verification(:'bob', true, 'x', 'active', 'Full', 'ok', now())::text);
+SELECT hook(ARRAY['MessageSid', 'SM' || lpad((40 + n)::text, 32, '0'), 'From', '+15551230001', 'To', t, 'MessagingServiceSid', 'MG' || s, 'Body', 'shared ' || n])
+FROM (VALUES (1, '+15551239999', repeat('1', 32)), (2, '+15551239999', repeat('2', 32)), (3, '+15551230002', repeat('1', 32))) c (n, t, s);
+SELECT body, CASE user_id WHEN :'alice' THEN 'alice' WHEN :'bob' THEN 'bob' END AS whose FROM twilio_messages WHERE body LIKE 'shared %' ORDER BY body;
 
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;

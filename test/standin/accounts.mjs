@@ -77,7 +77,7 @@ export class Account {
       updated: Date.now(),
       changes: { ...given.changes },
     };
-    for (const name of ['sms_url', 'voice_url', 'status_callback']) if (given[name] !== undefined) number.changes[name] = given[name];
+    for (const name of ['sms_url', 'sms_application_sid', 'voice_url', 'status_callback']) if (given[name] !== undefined) number.changes[name] = given[name];
     this.numbers.set(number.phone_number, number);
     this.numbersBySid.set(number.sid, number);
     return number;

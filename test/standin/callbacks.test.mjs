@@ -108,6 +108,10 @@ test('an inbound message is a resource and a signed webhook, and STOP opts out',
   assert.deepEqual([params.get('NumMedia'), params.get('MediaContentType0'), params.get('SmsStatus')], ['1', 'image/png', 'received']);
   const message = await standin.client().messages(built.sid).fetch();
   assert.deepEqual([message.direction, message.status, message.body], ['inbound', 'received', 'look']);
+  await standin.control(`PATCH /accounts/${ACCOUNT}`, { numbers: [{ phone_number: FROM, sms_url: URL_GIVEN, sms_application_sid: `AP${'0'.repeat(32)}` }] });
+  await assert.rejects(standin.control('POST /inbound', { account: ACCOUNT, from: TO, to: FROM, body: 'look' }));
+  const [number] = await standin.client().incomingPhoneNumbers.list();
+  await standin.client().incomingPhoneNumbers(number.sid).update({ smsApplicationSid: '' });
   const sent = await standin.control('POST /inbound', { account: ACCOUNT, from: TO, to: FROM, body: 'Stop', send: true });
   assert.equal(sent.status, 200);
   await assert.rejects(standin.client().messages.create({ from: FROM, to: TO, body: 'x' }), { code: 21610 });

@@ -14,6 +14,11 @@ function noteOptOut(account, { from, to, body }) {
   if (START.includes(word)) account.optOut(to, from, false);
 }
 
+// Where a number's messages go: to its sms_url, unless it has an application, which goes before it.
+function webhookOf(number) {
+  return number?.changes.sms_application_sid ? undefined : number?.changes.sms_url;
+}
+
 // Makes the inbound message and returns {url, params} of its webhook.
 export function receive(account, { from, to, body = '', media = [], url, sid: givenSid, extra = {} }) {
   const files = typeof media === 'number' ? Array.from({ length: media }, () => ({})) : media;
@@ -36,5 +41,5 @@ export function receive(account, { from, to, body = '', media = [], url, sid: gi
     params.push([`MediaUrl${n}`, file.url ?? `https://api.twilio.com/2010-04-01/Accounts/${account.sid}/Messages/${sid}/Media/${mediaSid}`]);
   });
   for (const [name, value] of Object.entries(extra)) params.push([name, String(value)]);
-  return { sid, url: url ?? account.numbers.get(to)?.changes.sms_url, params };
+  return { sid, url: url ?? webhookOf(account.numbers.get(to)), params };
 }

@@ -66,7 +66,11 @@ is($standin->count(account => account_sid(21), user => 'SK' . '1' x 32, path => 
 as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 'x' x 32 . "'");
 is(settings(21, 'is_verified'), 'f', 'changing the secret of a key resets is_verified');
 is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20003', 'a wrong secret of an API key is an answer');
-as_user($node, 21, "UPDATE twilio_settings SET api_key_secret = '" . 's' x 32 . "'");
+configure($node, $standin, 23, keys => [ { sid => 'SK' . '2' x 32, secret => 's' x 32 } ]);
+as_user($node, 21, "UPDATE twilio_settings SET api_key_sid = 'SK" . '2' x 32 . "', api_key_secret = '" . 's' x 32 . "'");
+is(as_user($node, 21, $verify)->{out}, 'f|active|Full|20404', 'a key of another account is an answer');
+like(settings(21, 'verification_error'), qr/API key/, '... that says so');
+as_user($node, 21, "UPDATE twilio_settings SET api_key_sid = 'SK" . '1' x 32 . "', api_key_secret = '" . 's' x 32 . "'");
 is(as_user($node, 21, $verify)->{out}, 't|active|Full|', 'a key is verified');
 $standin->change(account_sid(21), drop_keys => [ 'SK' . '1' x 32 ]);
 like(as_user($node, 21, 'SELECT * FROM twilio_phone_numbers()')->{detail}, qr/API key/, '... and deleted at Twilio, which the list says');
@@ -189,6 +193,11 @@ is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '0', '... wh
 $standin->change(account_sid(40), numbers => [ '+15005550006' ]);
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_phone_numbers()')->{out}, '+15005550006', 'numbers that are gone at Twilio');
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+15005550006', '... are gone here too');
+$standin->behave('status', status => 400, body_json => { code => 21481, message => 'Invalid PageToken', status => 400 }, match => { path => 'PageSize' });
+my $stale = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
+is($stale->{state}, 'PT502', 'a page that Twilio refuses says nothing against the credentials');
+like($stale->{detail}, qr/21481: Invalid PageToken/, '... but what Twilio said');
+$standin->calm;
 is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'before the account is verified the list is PT409');
 $standin->change(account_sid(40), token => token(99));
 my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');

@@ -130,6 +130,12 @@ becomes($id, 'queued', '... and accepted');
 is(message($node, $id, 'error_code'), '', '... without the old error');
 is(as_user($node, 1, "SELECT twilio_retry_message('$id')")->{state}, 'PT409', 'a message that has not failed cannot be retried');
 
+$id = send_sms($node, 1, from_number => '+15005550008', body => 'no room');
+wait_until { as_user($node, 1, "SELECT attempts, reason FROM twilio_queue WHERE message_id = '$id'")->{out} =~ /^1\|will be tried again \(.*queued messages\)/ } 10,
+  'what the queue of a sender at Twilio has no room for is tried again' or diag(message($node, $id, 'status, error_code, error_message'));
+is(as_user($node, 1, "SELECT due_at > now() + interval '4 minutes' FROM twilio_queue")->{out}, 't', '... some minutes later');
+is(as_user($node, 1, "SELECT twilio_cancel_message('$id')")->{out}, 't', '... unless it is cancelled');
+
 # ---- later, and cancelled -----------------------------------------------------------------------
 
 $id = send_sms($node, 1, body => 'in two seconds', send_at => $node->safe_psql('postgres', "SELECT now() + '2 s'"));

@@ -239,6 +239,14 @@ as_user($node, 1, q{UPDATE twilio_settings SET auto_reply = 'We <answer> & soon'
 is(handle_webhook($node, inbound(body => 'Hi'))->{out}, '<Response><Message>We &lt;answer&gt; &amp; soon</Message></Response>', 'the automatic reply is TwiML');
 is(handle_webhook($node, inbound(body => 'stop'))->{out}, '<Response/>', '... which STOP does not get');
 
+# A number's application goes before its SmsUrl.
+$standin->change(account_sid(1), numbers => [ { phone_number => number_of(1), sms_url => 'https://other.example.com/', sms_application_sid => 'AP' . '0' x 32 } ]);
+is(as_user($node, 1, 'SELECT count(*) FROM twilio_phone_numbers(); SELECT twilio_configure_webhooks()')->{out}, "1\n1", 'a number is told to report here');
+wait_until { as_user($node, 1, 'SELECT sms_url FROM twilio_numbers')->{out} eq webhook_url() } 10, '... which Twilio says that it does';
+is_deeply([ map { $_->[1] } grep { $_->[0] eq 'SmsApplicationSid' } @{ $standin->ledger(method => 'POST', path => 'IncomingPhoneNumbers')->[-1]{params} } ], [''],
+	'... having taken its application away');
+is(handle_webhook($node, inbound(body => 'start', url => undef))->{out}, '<Response/>', '... and does');
+
 # ---- to the disk --------------------------------------------------------------------------------
 
 # A status that a crash loses is read again, so a callback's commit does not wait for the disk. What else the transaction

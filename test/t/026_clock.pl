@@ -20,7 +20,8 @@ my $standin = do {
 };
 my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.reconcile_after = 1s\n");
 wait_for_worker($node, 'postgres');
-enable_sending($node, $standin, 1);
+my $service = 'MG' . 'a' x 32;
+enable_sending($node, $standin, 1, messaging_services => [$service]);
 send_sms($node, 1, body => 'first of all');
 wait_until { sent($node, 'first of') == 1 } 30, 'everything is ready';
 
@@ -41,5 +42,21 @@ lose('500', 'behind', times => 1);
 $id = send_sms($node, 1, body => 'behind');
 wait_until { message($node, $id, 'sid') } 25, 'a server whose clock is five minutes behind sends again what Twilio did not take';
 is(accepted($standin, body => 'behind'), 2, '... and does not take an earlier one for it');
+
+# Twilio keeps a message for at most 35 days by its own clock, and refuses for good what is for later.
+set_clock('-300');
+as_user($node, 1, "UPDATE twilio_settings SET messaging_service_sid = '$service'");
+$id = send_sms($node, 1, body => 'far ahead', send_at => $node->safe_psql('postgres', "SELECT now() + '35 days'"));
+my $planned = send_sms($node, 1, body => 'planned', send_at => $node->safe_psql('postgres', "SELECT now() + '30 days'"));
+wait_until { message($node, $planned) eq 'scheduled' } 10, 'a message for a day of the next month is kept at Twilio';
+is(message($node, $id), 'pending', '... and one for the last that Twilio might keep waits here');
+
+set_clock('+120');
+$id = send_sms($node, 1, body => 'near', send_at => $node->safe_psql('postgres', "SELECT now() + '16 minutes'"));
+wait_until { posts($standin, body => 'near') == 1 && message($node, $id) eq 'pending' } 10, 'one that is too near by Twilio\'s clock waits here'
+  or diag(message($node, $id, 'status, error_message'));
+$node->safe_psql('postgres', "UPDATE twilio_messages SET send_at = now() WHERE id = '$id'");
+set_due_now($node, 'message');
+wait_until { message($node, $id, 'sid') } 10, '... for its time, and is sent then';
 
 TwilioTest::finish();

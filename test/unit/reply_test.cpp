@@ -88,6 +88,19 @@ TEST(Interpret, tooManyRequestsAreRetried)
     EXPECT_TRUE(std::holds_alternative<RetryAt>(interpretNow(answer(400, error(20429, "x")))));
 }
 
+TEST(Interpret, whatTwilioHasNoRoomForIsRetriedMuchLater)
+{
+    for (const int code : {21611, 21619, 21730}) {
+        const Outcome outcome = interpretNow(answer(400, error(code, "not now")));
+        ASSERT_TRUE(std::holds_alternative<RetryAt>(outcome)) << code;
+        EXPECT_EQ(std::get<RetryAt>(outcome).at, now + 5min + 500ms);
+        EXPECT_EQ(std::get<RetryAt>(outcome).message, "not now");
+    }
+    Reply reply = answer(400, error(21611, "not now"));
+    reply.retryAfter = 7s;
+    EXPECT_EQ(std::get<RetryAt>(interpretNow(reply)).at, now + 7500ms);
+}
+
 TEST(Interpret, whatNeverLeftIsRetriedLaterAndLater)
 {
     const Reply reply = failure(Transport::unreachable);
@@ -160,8 +173,8 @@ TEST(AuditOutcome, hasAWordForEveryEnd)
     EXPECT_EQ(auditOutcome(answer(200, "")), "broken");
     EXPECT_EQ(auditOutcome(answer(302, "")), "broken");
     EXPECT_EQ(auditOutcome(answer(400, "")), "refused");
-    EXPECT_EQ(auditOutcome(answer(429, "")), "rate limited");
     EXPECT_EQ(auditOutcome(answer(408, "")), "timeout");
+    EXPECT_EQ(auditOutcome(answer(429, "")), "rate limited");
     EXPECT_EQ(auditOutcome(answer(503, "")), "server error");
     EXPECT_EQ(auditOutcome(failure(Transport::unreachable)), "unreachable");
     EXPECT_EQ(auditOutcome(failure(Transport::timed_out)), "timeout");

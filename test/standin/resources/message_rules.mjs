@@ -33,10 +33,17 @@ function checkContent(form) {
   if (!media.every(webUrl)) throw new TwilioError(21620);
 }
 
+// A message may be planned for 15 minutes to 35 days ahead.
+function checkSendAt(text) {
+  const minutes = (Date.parse(text) - Date.now()) / 60_000;
+  if (!(minutes >= 15 && minutes <= 35 * 24 * 60)) throw new TwilioError(20001, `SendAt must be 15 minutes to 35 days ahead: ${text}`);
+}
+
 function checkOptions(form) {
   const callback = first(form, 'StatusCallback');
   if (callback !== undefined && callback !== '' && !webUrl(callback)) throw new TwilioError(21609, `The 'StatusCallback' URL ${callback} is not a valid URL.`);
   const validity = first(form, 'ValidityPeriod');
+  if (first(form, 'MessagingServiceSid') && first(form, 'ScheduleType') === 'fixed') checkSendAt(first(form, 'SendAt') ?? '');
   if (validity !== undefined && !(Number(validity) >= 1 && Number(validity) <= 36000)) throw new TwilioError(21624);
 }
 
