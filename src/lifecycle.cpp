@@ -164,6 +164,7 @@ void onUtility(PlannedStmt* planned, const char* query, bool readOnlyTree, Proce
     if (!prepared)
         return;
     shared::wakeOrders(MyDatabaseId);
+    AcceptInvalidationMessages(); // of what was committed: from PostgreSQL 18 on the OID comes from a cache
     if (get_extension_oid("pg_twilio", true) != extension)
         pending.extension = true;
 }
