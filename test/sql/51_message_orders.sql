@@ -53,6 +53,16 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- what came of a message is written by its key, however small the table is when the plans are made
+VACUUM (FULL, ANALYZE) twilio_messages;
+SELECT body FROM twilio_send_sms('+15005550012', 'opted out, too');
+BEGIN;
+SELECT pg_stat_get_xact_numscans('twilio_messages'::regclass) AS before \gset
+SELECT count(*) FROM answer('rejected', code => 21610);
+SELECT pg_stat_get_xact_numscans('twilio_messages'::regclass) - :before AS "scans of the table";
+ROLLBACK;
+DELETE FROM twilio_messages WHERE body = 'opted out, too';
+
 -- a Messaging Service learns of an opt-out after its answer; START may have come before we do
 UPDATE twilio_opt_outs SET opted_in_at = now();
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
