@@ -175,6 +175,9 @@ REVOKE ALL ON FUNCTION twilio_private.keep_planned(twilio_private.order_result[]
 CREATE FUNCTION twilio_private.message_results(results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -53,6 +53,16 @@ SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
 
+-- what came of a message is written by its key, however small the table is when the plans are made
+VACUUM (FULL, ANALYZE) twilio_messages;
+SELECT body FROM twilio_send_sms('+15005550012', 'opted out, too');
+BEGIN;
+SELECT pg_stat_get_xact_numscans('twilio_messages'::regclass) AS before \gset
+SELECT count(*) FROM answer('rejected', code => 21610);
+SELECT pg_stat_get_xact_numscans('twilio_messages'::regclass) - :before AS "scans of the table";
+ROLLBACK;
+DELETE FROM twilio_messages WHERE body = 'opted out, too';
+
 -- a Messaging Service learns of an opt-out after its answer; START may have come before we do
 UPDATE twilio_opt_outs SET opted_in_at = now();
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
@@ -234,6 +244,14 @@ SELECT * FROM reread(1, 0);
 UPDATE twilio_private.outbox SET due_at = now();
 SELECT count(*), count(DISTINCT ref) FROM twilio_private.outbox WHERE kind = 'message_fetch';
 SELECT split_part(subject, ' ', 1) AS step, split_part(subject, ' ', 3) AS span FROM twilio_private.outbox WHERE kind = 'message_reread';
+-- … and so is, by a clock that is a minute ahead of Twilio's, what callbacks have said to be sent and no list shows
+DELETE FROM twilio_private.outbox WHERE kind = 'message_fetch';
+UPDATE twilio_messages SET sent_at = now() - interval '2 hours';
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now(), ref = gen_random_uuid(), subject = regexp_replace(subject, '^3', '2');
+SELECT twilio_private.record_orders(ARRAY[id], '{sent}', '{200}', NULL, NULL, NULL, ARRAY['{"messages": []}'], NULL,
+                                    ARRAY[now()], ARRAY[now() - ahead])
+FROM twilio_private.outbox, (VALUES (interval '1 minute')) v (ahead);
+SELECT kind, count(*), count(DISTINCT ref) FROM twilio_private.outbox GROUP BY 1 ORDER BY 1;
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 DROP FUNCTION reread(int, int);

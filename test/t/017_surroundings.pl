@@ -13,7 +13,8 @@ my $standin = start_standin('--no-validate');
 # One process is left for all databases; the others are the launcher and that of logical replication.
 my $node = new_cluster('main', standin => $standin, extension => 0, conf => "max_worker_processes = 3\ntwilio.poll_interval = 1h\n");
 $node->safe_psql('postgres', 'CREATE ROLE owner SUPERUSER LOGIN');
-$node->safe_psql('postgres', "CREATE DATABASE crm TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'tr'");
+my $turkish = $node->pg_version < 15 ? '' : q{LOCALE_PROVIDER icu ICU_LOCALE 'tr'};
+$node->safe_psql('postgres', "CREATE DATABASE crm TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' $turkish");
 $node->safe_psql('crm', 'CREATE EXTENSION pg_twilio CASCADE', extra_params => [ '-U', 'owner' ]);
 sub crm { my ($sql) = @_; return run_sql($node, $sql, db => 'crm', before => 'RESET ROLE') }
 sub goes_out
@@ -59,7 +60,11 @@ sub says
 	run_sql($node, "SELECT twilio_handle_webhook('" . webhook_url() . "', '$body', '$signature')", db => 'crm', role => 'twilio_webhook');
 	return as_user($node, 1, "SELECT opted_in_at IS NULL FROM twilio_opt_outs WHERE phone_number = '+12025550177'", db => 'crm')->{out};
 }
-is(crm(q{SELECT upper('i') = 'I'})->{out}, 'f', 'the letters of the database are Turkish');
+SKIP:
+{
+	skip 'PostgreSQL 14 has no ICU locale for a database', 1 if !$turkish;
+	is(crm(q{SELECT upper('i') = 'I'})->{out}, 'f', 'the letters of the database are Turkish');
+}
 my $n = 0;
 for my $word (qw(quit unsubscribe))
 {
