@@ -86,7 +86,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN current_setting('row_security') = 'off'
-       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = twilio_private.actor() AND (r.rolsuper OR r.rolbypassrls));
+       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = (SELECT twilio_private.actor()) AND (r.rolsuper OR r.rolbypassrls));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.restoring() IS

@@ -251,7 +251,7 @@ END
 $$;
 COMMENT ON FUNCTION twilio_private.recover_orders() IS
     'What a worker does first: orders found sending were cut off by a crash, and Twilio may have them.
-After a promotion so may it have what is due.';
+After a promotion, or where these are the files of a snapshot, so may it have what is due.';
 REVOKE ALL ON FUNCTION twilio_private.recover_orders() FROM PUBLIC;
 
 -- Their kinds are told while twilio.enabled is off, for then it may be long until they are claimed again. A worker that

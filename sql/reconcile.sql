@@ -170,10 +170,10 @@ REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messa
 CREATE FUNCTION twilio_private.smartly_encoded(body text, listed text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN (twilio_private.sms_segments(listed)).encoding = 'GSM-7'
-       AND regexp_replace(listed, '[^0-9A-Za-z\u00C0-\u02AF\u0370-\u1FFF\u2C00-\u2FFF\u3040-\uFDFF\U00010000-\U0010FFFF]+', '', 'g')
-           = regexp_replace(body, '[^0-9A-Za-z\u00C0-\u02AF\u0370-\u1FFF\u2C00-\u2FFF\u3040-\uFDFF\U00010000-\U0010FFFF]+', '', 'g');
+       AND regexp_replace(listed, '[-[:space:]"''`´<>«».\u2000-\u206F\u3000\uFEFF]+', '', 'g')
+           = regexp_replace(body, '[-[:space:]"''`´<>«».\u2000-\u206F\u3000\uFEFF]+', '', 'g');
 COMMENT ON FUNCTION twilio_private.smartly_encoded(text, text) IS
-    'Whether Twilio may list a text so: all in GSM-7, and with the same letters and digits.';
+    'Whether Twilio may list a text so: all in GSM-7, and the same but for quotes, dashes, dots and blanks.';
 REVOKE ALL ON FUNCTION twilio_private.smartly_encoded(text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb, since timestamptz) RETURNS jsonb

@@ -23,6 +23,7 @@ const STATUSES = {
   queued: ['Queued', 'waiting'],
   sending: ['Sending', 'waiting'],
   sent: ['Sent', 'waiting'],
+  partially_delivered: ['Delivered in part', 'waiting'],
   delivered: ['Delivered', 'good'],
   read: ['Read', 'good'],
   received: ['Received', 'good'],

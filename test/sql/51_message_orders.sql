@@ -161,11 +161,11 @@ SELECT count(*) AS orders FROM twilio_private.outbox WHERE kind LIKE 'message%' 
 SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
 DELETE FROM twilio_messages;
 
--- a Messaging Service that encodes smartly lists look-alikes; of other letters it leaves the text as it is
+-- a Messaging Service that encodes smartly lists look-alikes of quotes, dashes, dots and blanks; of all else it leaves the text as it is
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid)
-SELECT '+15005550009', t, 'MG' || repeat('0', 32) FROM unnest(ARRAY['“Écoute” – I’m late…', 'Код: 1234', 'Code: 1234 – bye']) t;
+SELECT '+15005550009', t, 'MG' || repeat('0', 32) FROM unnest(ARRAY['“Écoute” – I’m late…', 'Код: 1234', 'Code: 1234 – bye', '❤ done']) t;
 SELECT count(*) FROM answer('unknown');
-SELECT count(*) FROM looked_up(listed(6, '"Écoute" - I''m late...'), listed(7, ': 1234'), listed(8, 'Code: 1235 - bye'));
+SELECT count(*) FROM looked_up(listed(6, '"Écoute" - I''m late...'), listed(7, ': 1234'), listed(8, 'Code: 1235 - bye'), listed(9, '? done'));
 SELECT body, status, sid FROM state;
 DELETE FROM twilio_messages;
 -- sorted by their sending, one that was planned long ago comes before the wanted one
@@ -223,13 +223,13 @@ SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
--- what Twilio sends later is listed later; what no list shows as sent is fetched, after an hour
+-- what Twilio sends later is listed later; what no list has shown as sent after a day is fetched
 SELECT count(*) FROM generate_series(1, 60) i, twilio_send_sms('+15005550009', 'queued ' || i);
 SELECT count(*) FROM answer('sent');
 SET session_replication_role = replica;
 UPDATE twilio_message_events SET id = (left(twilio_private.first_uuid_at(now() - interval '2 hours')::text, 13) || substr(id::text, 14))::uuid;
 RESET session_replication_role;
-UPDATE twilio_private.outbox SET subject = concat_ws(' ', 2, extract(epoch FROM date_bin('10 seconds', now() - interval '2 hours', 'epoch'))::bigint, 1);
+UPDATE twilio_private.outbox SET subject = concat_ws(' ', 4, extract(epoch FROM date_bin('10 seconds', now() - interval '2 hours', 'epoch'))::bigint, 1);
 CREATE FUNCTION reread(first int, last int) RETURNS TABLE (step text, span text, asked text, waiting bigint) LANGUAGE sql AS $$
     SELECT split_part(o.subject, ' ', 1), split_part(o.subject, ' ', 3),
            (SELECT left(a.request, 14) FROM answer('sent', jsonb_build_object('messages', coalesce((
