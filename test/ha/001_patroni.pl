@@ -131,7 +131,7 @@ sub complete
 {
 	my $leading = leading() or return 0;
 	my $standbys = eval { $leading->safe_psql('postgres', "SELECT count(*) FILTER (WHERE state = 'streaming') >= 2 AND (NOT bool_or(sync_state = 'sync') = NOT " . ($synchronous ? 'true' : 'false') . ') FROM pg_stat_replication') } // '';
-	return $standbys eq 't';
+	return $standbys eq 't' && (!$synchronous || $http->get("http://127.0.0.1:$leading->{api}/cluster")->{content} =~ /"sync_standby"/); # Patroni's note follows
 }
 sub log_of { my ($member) = @_; return "$PostgreSQL::Test::Utils::log_path/" . $member->name . '.log' }
 sub processes_of_twilio { my ($member) = @_; return $member->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_twilio%'") }
@@ -194,7 +194,6 @@ for my $round (1 .. $rounds)
 	my @clients = map { start_client($round, $_) } 1 .. $tenants;
 	wait_until { accepted($standin) - $before >= $each * $tenants / 4 } 120, "$what, under load";
 
-	my ($sync) = grep { ($_->{sync_state} // '') eq 'sync' } @{ state_of($former)->{replication} // [] };
 	my $since = clock_gettime(CLOCK_MONOTONIC);
 	if ($dies)
 	{
@@ -202,9 +201,11 @@ for my $round (1 .. $rounds)
 	}
 	else
 	{
-		my ($to) = grep { $sync ? $_->name eq $sync->{application_name} : $_ != $former } @members;
-		my $answer = $http->post("http://127.0.0.1:$former->{api}/switchover", { content => encode_json({ leader => $former->name, candidate => $to->name }) });
-		ok($answer->{success}, '... Patroni agrees') or diag($answer->{content});
+		wait_until {
+			my ($sync) = grep { ($_->{sync_state} // '') eq 'sync' } @{ state_of($former)->{replication} // [] };
+			my ($to) = grep { $sync ? $_->name eq $sync->{application_name} : $_ != $former } @members;
+			$http->post("http://127.0.0.1:$former->{api}/switchover", { content => encode_json({ leader => $former->name, candidate => $to->name }) })->{success};
+		} 20, '... Patroni agrees';
 	}
 	wait_until { my $now = leading(); $now && $now != $former } 90, '... another member leads';
 	my $so_far = accepted($standin);
