@@ -1,9 +1,10 @@
-// The settings page in Chromium on the real stack: configure, verify, number list, delete, and what goes wrong meanwhile.
+// The settings page in Chromium on the real stack: configure, verify, delete, and what goes wrong meanwhile.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { mint, pause, startStack, until } from '../rest/stack.mjs';
 import { PHONE, assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
+import { NUMBERS, configure, lookAgain, saved, storedOf } from './settings.mjs';
 
 const stack = await startStack();
 const browser = await startBrowser();
@@ -12,29 +13,7 @@ after(async () => {
   await stack.stop();
 });
 
-const NUMBERS = [
-  { phone_number: '+15005550006', friendly_name: 'Reception' },
-  { phone_number: '+15005550010', friendly_name: 'Dr Ellis', capabilities: { mms: false } },
-  { phone_number: '+442071838750', capabilities: { sms: false, mms: false } },
-];
-const stored = (tenant) =>
-  stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
-const saved = (page) => shows(page, '#account-notice', 'Settings saved.');
-
-// Has the page read the settings anew, as when another window changed them, and waits until it has shown them.
-async function lookAgain(page) {
-  const read = page.waitForResponse('**/api/twilio-settings/');
-  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
-  await (await read).finished();
-  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
-}
-
-async function configure(page, tenant) {
-  await page.getByLabel('Account SID').fill(tenant.sid);
-  await page.getByLabel('Auth Token').fill(tenant.secret);
-  await page.getByRole('button', { name: 'Save Settings' }).click();
-  await saved(page);
-}
+const stored = storedOf(stack);
 
 test('first visit: configure, verify, see the numbers, choose one', async (t) => {
   const tenant = await stack.newTenant({ numbers: NUMBERS });
@@ -323,96 +302,6 @@ test('by keyboard alone: sign in, configure, verify, delete', async (t) => {
   await shows(page, '#account-notice', 'Settings deleted.');
   assert.equal(await page.evaluate(() => document.activeElement.id), 'account_sid');
   assert.equal((await stored(tenant)).message, 'Settings not found');
-});
-
-test('a name given at Twilio is text, whatever is in it', async (t) => {
-  const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>';
-  const tenant = await stack.configuredTenant({
-    account: { friendly_name: evil, numbers: [{ phone_number: '+15005550006', friendly_name: evil }] },
-  });
-  const page = await openPage(t, browser, stack, tenant.token);
-  await shows(page, '#numbers-list', evil);
-  await shows(page, '#facts', evil);
-  assert.equal(await page.evaluate(() => window.pwned), undefined);
-  assert.equal(await page.locator('main img, main script').count(), 0);
-});
-
-test('the numbers come while somebody is in the field for one: the list that takes its place has the focus', async (t) => {
-  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
-  const page = await openPage(t, browser, stack, null);
-  let release;
-  const focused = new Promise((resolve) => {
-    release = resolve;
-  });
-  await page.route('**/api/twilio-settings/phone-numbers', async (route) => {
-    await focused;
-    await route.continue();
-  });
-  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
-  await shows(page, '#status', 'Verified');
-  await page.locator('#phone_number').focus();
-  release();
-  await shows(page, '#numbers-list', 'Reception');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_choice');
-  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
-  await lookAgain(page);
-  await shows(page, '#status', 'Not configured');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
-});
-
-test('who is about to type another number, and has a look elsewhere first, finds the field again', async (t) => {
-  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
-  const page = await openPage(t, browser, stack, tenant.token);
-  await shows(page, '#numbers-list', 'Reception');
-  await page.locator('#phone_choice').selectOption('other');
-  await lookAgain(page);
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
-  await page.keyboard.type('+15005550010');
-  await page.keyboard.press('Enter');
-  await saved(page);
-  assert.equal((await stored(tenant)).phone_number, '+15005550010');
-  assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
-});
-
-test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {
-  const other = await stack.configuredTenant({ account: { numbers: ['+15005550099'] } });
-  await stack.request('GET', '/api/twilio-settings/phone-numbers', { token: other.token });
-  const admin = await stack.newTenant({ numbers: NUMBERS });
-  const page = await openPage(t, browser, stack, stack.token(admin.user, { role: 'twilio_admin' }));
-  await shows(page, '#status', 'Not configured');
-  await configure(page, admin);
-  await page.getByRole('button', { name: 'Verify Credentials' }).click();
-  await shows(page, '#status', 'Verified');
-  await page.locator('#verify:not([aria-busy])').waitFor();
-  const numbers = NUMBERS.map((number) => number.phone_number);
-  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
-  await page.reload();
-  await shows(page, '#numbers-list', 'Reception');
-  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
-  assert.deepEqual(
-    await page.locator('#from_number option').evaluateAll((options) => options.map(({ value }) => value)),
-    ['', '+15005550006', '+15005550010'],
-  );
-});
-
-test('a long list of numbers scrolls, also by keyboard', async (t) => {
-  const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
-  const tenant = await stack.configuredTenant({ account: { numbers } });
-  const page = await openPage(t, browser, stack, tenant.token);
-  await shows(page, '#numbers-list', '+15006000119');
-  await assertAccessible(page, 'many numbers');
-  await page.locator('#numbers-region').focus();
-  await page.keyboard.press('End');
-  await page.waitForFunction(() => document.querySelector('#numbers-region').scrollTop > 1000);
-});
-
-test('more than 1000 numbers, which PostgREST gives in parts: all are listed, also when the page is opened again', async (t) => {
-  const numbers = [...Array(1003).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
-  const tenant = await stack.configuredTenant({ account: { numbers } });
-  const page = await openPage(t, browser, stack, tenant.token);
-  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
-  await page.reload();
-  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
 });
 
 test('a token that names no user, or is none of ours, is told so', async (t) => {

@@ -1,0 +1,106 @@
+// The account's numbers on the settings page, in Chromium on the real stack: the list, and the choice of a sender.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { startStack } from '../rest/stack.mjs';
+import { assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
+import { NUMBERS, configure, lookAgain, saved, storedOf } from './settings.mjs';
+
+const stack = await startStack();
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await stack.stop();
+});
+
+const stored = storedOf(stack);
+
+test('a name given at Twilio is text, whatever is in it', async (t) => {
+  const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>';
+  const tenant = await stack.configuredTenant({
+    account: { friendly_name: evil, numbers: [{ phone_number: '+15005550006', friendly_name: evil }] },
+  });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', evil);
+  await shows(page, '#facts', evil);
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.equal(await page.locator('main img, main script').count(), 0);
+});
+
+test('the numbers come while somebody is in the field for one: the list that takes its place has the focus', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, null);
+  let release;
+  const focused = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route('**/api/twilio-settings/phone-numbers', async (route) => {
+    await focused;
+    await route.continue();
+  });
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await shows(page, '#status', 'Verified');
+  await page.locator('#phone_number').focus();
+  release();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_choice');
+  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
+  await lookAgain(page);
+  await shows(page, '#status', 'Not configured');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+});
+
+test('who is about to type another number, and has a look elsewhere first, finds the field again', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { phone_number: null }, account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  await page.locator('#phone_choice').selectOption('other');
+  await lookAgain(page);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'phone_number');
+  await page.keyboard.type('+15005550010');
+  await page.keyboard.press('Enter');
+  await saved(page);
+  assert.equal((await stored(tenant)).phone_number, '+15005550010');
+  assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
+});
+
+test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {
+  const other = await stack.configuredTenant({ account: { numbers: ['+15005550099'] } });
+  await stack.request('GET', '/api/twilio-settings/phone-numbers', { token: other.token });
+  const admin = await stack.newTenant({ numbers: NUMBERS });
+  const page = await openPage(t, browser, stack, stack.token(admin.user, { role: 'twilio_admin' }));
+  await shows(page, '#status', 'Not configured');
+  await configure(page, admin);
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#status', 'Verified');
+  await page.locator('#verify:not([aria-busy])').waitFor();
+  const numbers = NUMBERS.map((number) => number.phone_number);
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  await page.reload();
+  await shows(page, '#numbers-list', 'Reception');
+  assert.deepEqual(await page.locator('#numbers-list strong').allInnerTexts(), numbers);
+  assert.deepEqual(
+    await page.locator('#from_number option').evaluateAll((options) => options.map(({ value }) => value)),
+    ['', '+15005550006', '+15005550010'],
+  );
+});
+
+test('a long list of numbers scrolls, also by keyboard', async (t) => {
+  const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
+  const tenant = await stack.configuredTenant({ account: { numbers } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', '+15006000119');
+  await assertAccessible(page, 'many numbers');
+  await page.locator('#numbers-region').focus();
+  await page.keyboard.press('End');
+  await page.waitForFunction(() => document.querySelector('#numbers-region').scrollTop > 1000);
+});
+
+test('more than 1000 numbers, which PostgREST gives in parts: all are listed, also when the page is opened again', async (t) => {
+  const numbers = [...Array(1003).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
+  const tenant = await stack.configuredTenant({ account: { numbers } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+  await page.reload();
+  await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+});
