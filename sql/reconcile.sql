@@ -170,8 +170,8 @@ REVOKE ALL ON FUNCTION twilio_private.earliest_creation(@extschema@.twilio_messa
 CREATE FUNCTION twilio_private.smartly_encoded(body text, listed text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN (twilio_private.sms_segments(listed)).encoding = 'GSM-7'
-       AND regexp_replace(listed, '[-[:space:]"''`´<>«».\u2000-\u206F\u3000\uFEFF]+', '', 'g')
-           = regexp_replace(body, '[-[:space:]"''`´<>«».\u2000-\u206F\u3000\uFEFF]+', '', 'g');
+       AND (SELECT regexp_replace(listed, replaced, '', 'g') = regexp_replace(body, replaced, '', 'g')
+            FROM (VALUES ('[-[:space:]"''`´<>«».\u2000-\u206F\u3000\uFEFF]+')) AS look_alikes (replaced));
 COMMENT ON FUNCTION twilio_private.smartly_encoded(text, text) IS
     'Whether Twilio may list a text so: all in GSM-7, and the same but for quotes, dashes, dots and blanks.';
 REVOKE ALL ON FUNCTION twilio_private.smartly_encoded(text, text) FROM PUBLIC;
