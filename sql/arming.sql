@@ -64,17 +64,14 @@ BEGIN
         PERFORM twilio_private.recover_orders();
         PERFORM twilio_private.look_before_sending();
     END IF;
-    INSERT INTO twilio_private.arming AS a (armed, system_identifier, database_oid, table_oid, timeline, by)
+    -- A copy that is disarmed stays one: what is to be done when it is armed is still to be done.
+    IF set_arming.armed AND NOT only_first THEN
+        DELETE FROM twilio_private.arming;
+    END IF;
+    INSERT INTO twilio_private.arming (armed, system_identifier, database_oid, table_oid, timeline, by)
     VALUES (set_arming.armed, twilio_private.system_identifier(), twilio_private.database_oid(),
             'twilio_private.arming'::regclass, twilio_private.timeline(), twilio_private.actor())
-    -- A copy that is disarmed stays one: what is to be done when it is armed is still to be done.
-    ON CONFLICT (singleton) DO UPDATE
-    SET armed = excluded.armed, at = excluded.at, by = excluded.by,
-        system_identifier = CASE WHEN excluded.armed THEN excluded.system_identifier ELSE a.system_identifier END,
-        database_oid = CASE WHEN excluded.armed THEN excluded.database_oid ELSE a.database_oid END,
-        table_oid = CASE WHEN excluded.armed THEN excluded.table_oid ELSE a.table_oid END,
-        timeline = CASE WHEN excluded.armed THEN excluded.timeline ELSE a.timeline END,
-        started_at = CASE WHEN excluded.armed THEN excluded.started_at ELSE a.started_at END
+    ON CONFLICT (singleton) DO UPDATE SET armed = excluded.armed, at = excluded.at, by = excluded.by
     WHERE NOT only_first;
     IF FOUND THEN
         PERFORM twilio_private.wake_worker();
