@@ -61,9 +61,22 @@ COMMENT ON FUNCTION twilio_private.valid(text, text) IS
     'Returns the value when it is one that the field may hold (null is), and fails in the words of the guide otherwise.';
 REVOKE ALL ON FUNCTION twilio_private.valid(text, text) FROM PUBLIC;
 
+-- A bound as {1,14} would be ten times as dear: every number of repetitions is a state of its own.
+CREATE FUNCTION twilio_private.is_number(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN value ~ '^[+][1-9][0-9]+$' AND length(value) <= 16;
+COMMENT ON FUNCTION twilio_private.is_number(text) IS 'Whether it is a number in E.164 format.';
+REVOKE ALL ON FUNCTION twilio_private.is_number(text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.is_channel_address(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN value ~ '^([a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$';
+COMMENT ON FUNCTION twilio_private.is_channel_address(text) IS 'Whether it is an address of another channel than SMS, such as whatsapp:+1234567890.';
+REVOKE ALL ON FUNCTION twilio_private.is_channel_address(text) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.is_recipient(value text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
-RETURN coalesce(value ~ '^([+][1-9][0-9]{1,14}|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$', false);
+RETURN coalesce(twilio_private.is_number(value) OR twilio_private.is_channel_address(value), false);
 COMMENT ON FUNCTION twilio_private.is_recipient(text) IS 'Whether a message can be addressed to it: a number in E.164 format, or a channel''s address.';
 REVOKE ALL ON FUNCTION twilio_private.is_recipient(text) FROM PUBLIC;
 

@@ -26,7 +26,7 @@ BEGIN
                 submitted_at = clock_timestamp(), updated_at = clock_timestamp()
             FROM unnest(orders) o
             WHERE m.user_id = o.user_id AND m.id = o.ref AND m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
-            RETURNING o.id AS order_id, m.*,
+            RETURNING o.id AS order_id, m.id, m.status, m.to_number, m.from_number, m.messaging_service_sid, m.body, m.media_urls,
                       CASE WHEN m.send_at > clock_timestamp() THEN m.send_at END AS planned_at,
                       extract(epoch FROM m.expires_at - clock_timestamp())::int AS seconds_left
         )
@@ -39,9 +39,10 @@ BEGIN
                          -- Twilio keeps a message for ten hours by itself.
                          'ValidityPeriod', CASE WHEN s.planned_at IS NULL AND s.seconds_left < 35900
                                                 THEN greatest(s.seconds_left, 10)::text END]
-                   || (SELECT array_agg(p.pair ORDER BY u.n, p.n)
-                       FROM unnest(s.media_urls) WITH ORDINALITY AS u (url, n),
-                            LATERAL unnest(ARRAY['MediaUrl', u.url]) WITH ORDINALITY AS p (pair, n)))
+                   || CASE WHEN s.media_urls IS NOT NULL THEN
+                          (SELECT array_agg(p.pair ORDER BY u.n, p.n)
+                           FROM unnest(s.media_urls) WITH ORDINALITY AS u (url, n),
+                                LATERAL unnest(ARRAY['MediaUrl', u.url]) WITH ORDINALITY AS p (pair, n)) END)
         FROM submitted s WHERE s.status = 'submitting';
     GET DIAGNOSTICS built = ROW_COUNT;
 
@@ -270,6 +271,6 @@ COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_r
     'Takes what came of cancelling messages at Twilio.';
 REVOKE ALL ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) FROM PUBLIC;
 
-INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
-    ('message', false, 'message_requests', 'message_results'),
-    ('message_cancel', true, 'message_cancel_requests', 'message_cancel_results');
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members) VALUES
+    ('message', false, 'message_requests', 'message_results', twilio_private.message_members()),
+    ('message_cancel', true, 'message_cancel_requests', 'message_cancel_results', twilio_private.message_members());

@@ -40,6 +40,13 @@ RETURN coalesce(octet_length(object ->> 'sid') = 34 AND object ->> 'status' <> '
 COMMENT ON FUNCTION twilio_private.is_message(jsonb) IS 'Whether this is Twilio''s description of a message.';
 REVOKE ALL ON FUNCTION twilio_private.is_message(jsonb) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.message_members() RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY['sid', 'status', 'error_code', 'error_message', 'from', 'messaging_service_sid', 'num_segments', 'num_media',
+             'price', 'price_unit', 'date_sent', 'date_updated'];
+COMMENT ON FUNCTION twilio_private.message_members() IS 'What apply_messages() reads of Twilio''s description of a message.';
+REVOKE ALL ON FUNCTION twilio_private.message_members() FROM PUBLIC;
+
 -- The plans must not depend on how large the tables were when the worker made them.
 CREATE FUNCTION twilio_private.apply_messages(user_ids uuid[], ids uuid[], objects jsonb[], source text) RETURNS void
 LANGUAGE plpgsql

@@ -75,8 +75,8 @@ BEGIN
     END IF;
     NEW.from_number := nullif(NEW.from_number, '');
     NEW.messaging_service_sid := nullif(NEW.messaging_service_sid, '');
-    IF NEW.from_number !~ ('^([+][1-9][0-9]{1,14}|[0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11}'
-                           '|[a-z]{2,20}:[+][1-9][0-9]{1,14}|messenger:[0-9A-Za-z_.-]{1,100})$') THEN
+    IF NOT (twilio_private.is_number(NEW.from_number) OR twilio_private.is_channel_address(NEW.from_number)
+            OR NEW.from_number ~ '^([0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11})$') THEN
         PERFORM twilio_private.refuse_message('invalid sender',
                                               'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
                                               'Write it like +1234567890, or leave it out.');
@@ -129,14 +129,15 @@ BEGIN
     NEW.delivered_at := NULL;
 
     IF NEW.from_number IS NULL AND NEW.messaging_service_sid IS NULL THEN
+        -- Subqueries, for to start a join costs more than it does.
         SELECT s.messaging_service_sid,
-               CASE WHEN s.messaging_service_sid IS NULL THEN coalesce(n.phone_number, s.phone_number) END,
-               o.phone_number IS NOT NULL
+               CASE WHEN s.messaging_service_sid IS NULL THEN
+                   coalesce((SELECT n.phone_number FROM @extschema@.twilio_numbers n WHERE n.user_id = s.user_id AND n.is_default),
+                            s.phone_number) END,
+               EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
+                       WHERE o.user_id = s.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL)
         INTO NEW.messaging_service_sid, NEW.from_number, opted_out
         FROM @extschema@.twilio_settings s
-        LEFT JOIN @extschema@.twilio_numbers n ON n.user_id = s.user_id AND n.is_default
-        LEFT JOIN @extschema@.twilio_opt_outs o
-            ON o.user_id = s.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL
         WHERE s.user_id = NEW.user_id;
     ELSE
         opted_out := EXISTS (SELECT FROM @extschema@.twilio_opt_outs o

@@ -102,18 +102,22 @@ AS $$
 DECLARE
     kind text;
     results twilio_private.order_result[];
+    places tid[];
+    done tid[];
 BEGIN
-    FOR kind, results IN
+    FOR kind, results, places IN
         SELECT o.kind, array_agg(ROW(o.id, o.user_id, o.ref, o.subject, CASE r.outcome WHEN 'account' THEN 'retry' ELSE r.outcome END,
                                      r.http_status, r.error_code, r.error_message, r.sid, r.body::jsonb, o.attempts, o.attempted_at,
-                                     r.at, r.retry_at, r.twilio_at)::twilio_private.order_result)
+                                     r.at, r.retry_at, r.twilio_at)::twilio_private.order_result),
+               array_agg(o.ctid) FILTER (WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned'))
         FROM unnest(order_ids, outcomes, http_statuses, error_codes, error_messages, sids, bodies, retry_ats, ats, twilio_ats)
              AS r (order_id, outcome, http_status, error_code, error_message, sid, body, retry_at, at, twilio_at)
         -- OFFSET 0 fixes the order of the join: the other way round, it reads the whole queue.
-        CROSS JOIN LATERAL (SELECT o.* FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
+        CROSS JOIN LATERAL (SELECT o.*, o.ctid FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
         GROUP BY o.kind
     LOOP
         PERFORM twilio_private.deliver_results(kind, results);
+        done := done || places;
     END LOOP;
 
     IF 'account' = ANY (outcomes) THEN
@@ -129,11 +133,8 @@ BEGIN
                                 WHERE s.user_id = o.user_id AND s.last_verified_at > o.attempted_at)) t;
     END IF;
 
-    DELETE FROM twilio_private.outbox o
-    WHERE o.ctid = ANY (twilio_private.places(ARRAY(
-        SELECT r.order_id FROM unnest(order_ids, outcomes) AS r (order_id, outcome)
-        WHERE r.outcome IN ('sent', 'rejected', 'expired', 'poisoned'))))
-      AND o.state = 'sending';
+    -- While it is sending, nobody else moves it to another place.
+    DELETE FROM twilio_private.outbox o WHERE o.ctid = ANY (done) AND o.state = 'sending';
 
     IF outcomes && ARRAY['retry', 'account', 'unknown'] THEN
         UPDATE twilio_private.outbox o

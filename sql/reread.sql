@@ -283,6 +283,6 @@ COMMENT ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_re
     'Takes messages that were fetched once more.';
 REVOKE ALL ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) FROM PUBLIC;
 
-INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function) VALUES
-    ('message_reread', true, 'message_reread_requests', 'message_reread_results'),
-    ('message_fetch', true, 'message_fetch_requests', 'message_fetch_results');
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members) VALUES
+    ('message_reread', true, 'message_reread_requests', 'message_reread_results', NULL),
+    ('message_fetch', true, 'message_fetch_requests', 'message_fetch_results', twilio_private.message_members());

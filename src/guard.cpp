@@ -145,10 +145,15 @@ void logError(const Error& error, const char* doing)
 
 Datum toRow(FunctionCallInfo fcinfo, Datum* values, bool* nulls)
 {
-    TupleDesc descriptor = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+    if (fcinfo->flinfo->fn_extra == nullptr) {
+        MemoryContext const before = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+        TupleDesc descriptor = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "return type must be a row type");
+        fcinfo->flinfo->fn_extra = BlessTupleDesc(descriptor);
+        MemoryContextSwitchTo(before);
+    }
+    return HeapTupleGetDatum(heap_form_tuple(static_cast<TupleDesc>(fcinfo->flinfo->fn_extra), values, nulls));
 }
 
 std::string_view viewOf(varlena* value)

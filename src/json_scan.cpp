@@ -153,6 +153,16 @@ public:
     {
         return length_ == name.size() && std::string_view(letters_.data(), length_) == name;
     }
+    // Among names with blanks between them.
+    bool isOneOf(std::string_view names) const
+    {
+        for (std::size_t end = 0; !names.empty(); names.remove_prefix(std::min(end + 1, names.size()))) {
+            end = std::min(names.find(' '), names.size());
+            if (is(names.substr(0, end)))
+                return true;
+        }
+        return false;
+    }
 
 private:
     std::array<char, longestName> letters_{};
@@ -166,6 +176,22 @@ bool isSecretName(std::string_view inside)
         if (name.is(secret))
             return true;
     return false;
+}
+
+// The place of the comma or bracket behind the value that begins there.
+std::size_t endOfValue(std::string_view json, std::size_t at)
+{
+    for (std::size_t depth = 0; at < json.size(); at++) {
+        if (json[at] == '"')
+            at = endOfString(json, at + 1);
+        else if (json[at] == '{' || json[at] == '[')
+            depth++;
+        else if (depth == 0 && (json[at] == ',' || json[at] == '}' || json[at] == ']'))
+            return at;
+        else if (json[at] == '}' || json[at] == ']')
+            depth--;
+    }
+    return json.size();
 }
 
 // Where the value of that member of the outermost object begins.
@@ -217,6 +243,28 @@ std::optional<long> topLevelInteger(std::string_view json, std::string_view memb
     if (error != std::errc() || end == last || (*end != ',' && *end != '}' && !isSpace(*end)))
         return std::nullopt;
     return number;
+}
+
+std::string onlyMembers(std::string_view json, std::string_view names)
+{
+    std::size_t at = skipSpace(json, 0);
+    if (at >= json.size() || json[at] != '{')
+        return std::string(json);
+    std::string kept = "{";
+    for (at++; at < json.size() && json[at] != '}'; at++) {
+        if (json[at] != '"')
+            continue;
+        const std::size_t begin = at;
+        const std::size_t end = endOfString(json, begin + 1);
+        const std::size_t value = skipSpace(json, skipSpace(json, end + 1) + 1);
+        at = endOfValue(json, value);
+        if (json.substr(value, 4) == "null" || !Name(json.substr(begin + 1, end - begin - 1)).isOneOf(names))
+            continue;
+        if (kept.size() > 1)
+            kept += ',';
+        kept += json.substr(begin, at - begin);
+    }
+    return kept += '}';
 }
 
 bool blankSecrets(std::string& json) noexcept

@@ -19,6 +19,7 @@ struct Order {
     std::optional<std::chrono::sys_time<std::chrono::microseconds>> expiresAt;
     std::string username, credentialKind, keyId, sealed;
     std::string method, host, path, form;
+    std::string answerMembers; // what its kind wants of Twilio's answer, blanks between; empty: all of it
 };
 
 } // namespace twilio

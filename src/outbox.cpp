@@ -81,6 +81,7 @@ Order toOrder(const Row& row)
     order.host = row.string(12);
     order.path = row.string(13);
     order.form = row.string(14);
+    order.answerMembers = row.string(15);
     return order;
 }
 
@@ -144,7 +145,7 @@ std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement(
         "SELECT order_id, user_id, kind, repeatable, attempts, expires_at, username, credential_kind, key_id, sealed,"
-        " method, host, path, form FROM twilio_private.claim_orders($1, $2, $3)",
+        " method, host, path, form, answer_members FROM twilio_private.claim_orders($1, $2, $3)",
         {UUIDARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID});
     guarded([&] {
         Datum values[] = {

@@ -61,12 +61,19 @@ bool Sender::take(Reply& reply)
     if (reply.transport == Transport::answered && std::holds_alternative<RetryAt>(outcome))
         turns_.slowDown(order.user, now);
     else if (std::holds_alternative<Sent>(outcome))
-        turns_.succeeded(order.user);
+        succeed(order, reply);
     else if (const auto* rejected = std::get_if<Rejected>(&outcome); rejected != nullptr && rejected->accountTrouble)
         turns_.refuse(order.user, {rejected->code, rejected->message});
     answeredBytes_ += reply.body.size();
     answered_.push_back({std::move(order), std::move(reply), std::move(outcome)});
     return true;
+}
+
+void Sender::succeed(const Order& order, Reply& reply)
+{
+    turns_.succeeded(order.user);
+    if (!order.answerMembers.empty())
+        reply.body = onlyMembers(reply.body, order.answerMembers);
 }
 
 std::vector<Sender::Answered> Sender::takeAnswered()

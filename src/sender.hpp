@@ -67,6 +67,7 @@ private:
     };
 
     bool take(Reply& reply);
+    void succeed(const Order& order, Reply& reply);
     bool mayStart() const { return inFlight_.size() < mostInFlight_ && answeredBytes_ < mostAnswered; }
 
     HttpEngine& engine_;

@@ -16,7 +16,7 @@ BEGIN
         FROM twilio_settings s WHERE s.user_id = o.user_id AND o.id = ANY (orders);
     RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
-        LATERAL twilio_private.build_requests(o.kind, ARRAY[o]) r ORDER BY n.n;
+        LATERAL unnest(twilio_private.build_requests(o.kind, ARRAY[o])) r ORDER BY n.n;
     PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN refused_with END),
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((jsonb_build_object('sid', 'SM' || md5(o.ref::text), 'status', 'queued', 'num_segments', '1', 'num_media', '0',
