@@ -256,7 +256,7 @@ std::string onlyMembers(std::string_view json, std::string_view names)
             continue;
         const std::size_t begin = at;
         const std::size_t end = endOfString(json, begin + 1);
-        const std::size_t value = skipSpace(json, skipSpace(json, end + 1) + 1);
+        const std::size_t value = std::min(skipSpace(json, skipSpace(json, end + 1) + 1), json.size());
         at = endOfValue(json, value);
         if (json.substr(value, 4) == "null" || !Name(json.substr(begin + 1, end - begin - 1)).isOneOf(names))
             continue;

@@ -18,8 +18,8 @@ std::optional<std::string> topLevelString(std::string_view json, std::string_vie
 // The same for a number without fraction or exponent that fits.
 std::optional<long> topLevelInteger(std::string_view json, std::string_view member);
 
-// The outermost object with only those of its members that are named, blanks between the names, and are not null. What is
-// no object comes back as it is.
+// The outermost object with only those of its members that are named, blanks between the names, and are not null. What
+// is no object comes back as it is.
 std::string onlyMembers(std::string_view json, std::string_view names);
 
 // Overwrites with '*', length kept, every string value of a member that is named

@@ -85,6 +85,33 @@ TEST(JsonScan, survivesCutOffText)
     EXPECT_EQ(topLevelString(R"({"sid":"SM\)", "sid"), std::nullopt);
 }
 
+TEST(OnlyMembers, keepsTheNamedOnesThatAreNotNull)
+{
+    EXPECT_EQ(
+        onlyMembers(R"({"sid":"SM1","body":"a, \"}]","status" : "queued" ,"price":null,"n":[1,{"sid":"x"}],"to":2})",
+                    "status sid price n"),
+        R"({"sid":"SM1","status" : "queued" ,"n":[1,{"sid":"x"}]})");
+    EXPECT_EQ(onlyMembers(R"({ "\u0073id" : {"a":"}"} })", "sid"), R"({"\u0073id" : {"a":"}"} })");
+    EXPECT_EQ(onlyMembers(R"({"sid":"SM1"})", "status sids si id"), "{}");
+    EXPECT_EQ(onlyMembers("{}", "sid"), "{}");
+}
+
+TEST(OnlyMembers, leavesWhatIsNoObject)
+{
+    EXPECT_EQ(onlyMembers(R"(["sid"])", "sid"), R"(["sid"])");
+    EXPECT_EQ(onlyMembers("", "sid"), "");
+}
+
+TEST(OnlyMembers, survivesEveryCutOfAnObject)
+{
+    const std::string whole = R"({"sid":"SM1","a":[1,2,{"b":"]"}],"c":"\"","d":-1.5e3,"e":true,"status":"sent"})";
+    for (const char* names : {"sid", "status a", "c d e", "none"}) {
+        EXPECT_TRUE(looksComplete(onlyMembers(whole, names))) << names;
+        for (std::size_t size = 0; size < whole.size(); size++)
+            EXPECT_LE(onlyMembers(whole.substr(0, size), names).size(), size + 1) << size;
+    }
+}
+
 TEST(BlankSecrets, blanksEveryNamedValueAtAnyDepth)
 {
     EXPECT_EQ(blanked(R"({"auth_token":"abc","sid":"AC1"})"), R"({"auth_token":"***","sid":"AC1"})");

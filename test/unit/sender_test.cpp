@@ -108,6 +108,25 @@ TEST_F(SenderTest, handsOutNoSecretOfAReply)
         EXPECT_EQ(each.reply.body.find("0123456789abcdef"), std::string::npos) << each.reply.body;
 }
 
+TEST_F(SenderTest, handsOutOfAnAnswerWhatTheKindWants)
+{
+    serve(
+        [](const Received&) { return respond(201, R"({"sid":"SM1","body":"Hello","price":null,"status":"queued"})"); });
+    HttpEngine engine(options());
+    Sender sender(engine);
+    readyFor(sender, 100);
+    sender.allow(10);
+    Order some = order(1);
+    some.answerMembers = "sid status price";
+    sender.add(some, post(1));
+    sender.add(order(2), post(2));
+    sender.start();
+    for (const Sender::Answered& each : waitFor(sender, engine, 2))
+        EXPECT_EQ(each.reply.body, each.order.id == 1
+                                       ? R"({"sid":"SM1","status":"queued"})"
+                                       : R"({"sid":"SM1","body":"Hello","price":null,"status":"queued"})");
+}
+
 TEST_F(SenderTest, startsNothingMoreForAnAccountThatTwilioRefuses)
 {
     auto& server = serve([](const Received&) { return respond(401, R"({"code":20003,"message":"Authenticate"})"); });
