@@ -39,11 +39,12 @@ SET plan_cache_mode = force_generic_plan -- planning would take longer than all 
 SET enable_seqscan = off
 AS $$
 DECLARE
-    nothing CONSTANT xml := xml '<Response/>';
+    silence CONSTANT xml := xml '<Response/>';
     most_bytes CONSTANT int := 262144;
     webhook record;
     said jsonb;
     owners uuid[];
+    nothing text;
 BEGIN
     IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192
        OR octet_length(body) > most_bytes THEN
@@ -80,12 +81,12 @@ BEGIN
         END IF;
         -- A status that a crash loses is read again (reread.sql), so nobody has to wait for the disk. NOTIFY makes
         -- transactions commit one after the other, which with a flush each would be slow.
-        PERFORM twilio_private.may_commit_lazily('@extschema@.twilio_messages', '@extschema@.twilio_message_events');
-        RETURN nothing;
+        nothing := twilio_private.may_commit_lazily('@extschema@.twilio_messages', '@extschema@.twilio_message_events');
+        RETURN silence;
     ELSIF said ?& ARRAY['MessageSid', 'From', 'To'] THEN
         RETURN twilio_private.receive_message(owners, said);
     END IF;
-    RETURN nothing; -- nothing that we know, but it is Twilio's
+    RETURN silence; -- nothing that we know, but it is Twilio's
 END
 $$;
 COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text) IS

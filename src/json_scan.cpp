@@ -137,22 +137,26 @@ std::string decodeString(std::string_view inside)
     return storable(text);
 }
 
-// A name as it is meant, without allocating; longer ones are none that matter here.
+// A name as it is meant, without allocating: mostly as it stands, else decoded. Longer ones are none that matter here.
 class Name {
 public:
-    explicit Name(std::string_view inside)
+    explicit Name(std::string_view inside) : name_(inside)
     {
+        if (inside.find('\\') == inside.npos)
+            return;
+        std::size_t length = 0;
         const auto put = [&](char byte) {
-            if (length_ < letters_.size())
-                letters_[length_] = byte;
-            length_++;
+            if (length < letters_.size())
+                letters_[length] = byte;
+            length++;
         };
         unescape(inside, put, [&](std::uint32_t point) { put(point < 0x80 ? static_cast<char>(point) : '\x7F'); });
+        name_ = length <= letters_.size() ? std::string_view(letters_.data(), length) : inside;
     }
-    bool is(std::string_view name) const
-    {
-        return length_ == name.size() && std::string_view(letters_.data(), length_) == name;
-    }
+    Name(const Name&) = delete;
+    Name& operator=(const Name&) = delete;
+
+    bool is(std::string_view name) const { return name_ == name; }
     // Among names with blanks between them.
     bool isOneOf(std::string_view names) const
     {
@@ -165,17 +169,13 @@ public:
     }
 
 private:
+    std::string_view name_;
     std::array<char, longestName> letters_{};
-    std::size_t length_ = 0;
 };
 
 bool isSecretName(std::string_view inside)
 {
-    const Name name(inside);
-    for (const char* secret : {"auth_token", "secondary_auth_token", "secret", "port_out_pin", "pin"})
-        if (name.is(secret))
-            return true;
-    return false;
+    return Name(inside).isOneOf("auth_token secondary_auth_token secret port_out_pin pin");
 }
 
 // The place of the comma or bracket behind the value that begins there.
