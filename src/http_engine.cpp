@@ -86,6 +86,7 @@ private:
     void adopt(Options&& options);
     void openMulti();
     void renewConnections();
+    void leaveBroken(const Transfer& transfer);
     Owned takeIdle();
     void release(Owned transfer);
     void refuse(std::uint64_t id, const char* why);
@@ -139,6 +140,14 @@ void HttpEngine::Impl::renewConnections()
     connections_.renew();
     for (const Owned& transfer : idle_)
         transfer->leaveConnections();
+}
+
+// Beside what is left of a broken connection, requests do not wait for a new HTTP/2 connection but make one each
+// (libcurl 7.88), so they get a new set. The first that was on it says so.
+void HttpEngine::Impl::leaveBroken(const Transfer& transfer)
+{
+    if (transfer.isOn(connections_.current()))
+        renewConnections();
 }
 
 HttpEngine::Impl::~Impl()
@@ -287,7 +296,7 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
     if (transfer.mayStartAgain(result)) {
         curl_multi_remove_handle(multi_.get(), transfer.easy());
-        renewConnections();
+        leaveBroken(transfer);
         transfer.join(connections_.current());
         if (curl_multi_add_handle(multi_.get(), transfer.easy()) == CURLM_OK)
             return;
@@ -297,6 +306,8 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
         speaksHttp2_ = transfer.wasHttp2();
         if (speaksHttp2_)
             sockets_.tolerate(transfer.socket());
+    } else if (finished_.back().transport == Transport::lost && speaksHttp2_) {
+        leaveBroken(transfer);
     }
     curl_multi_remove_handle(multi_.get(), transfer.easy());
     auto node = inFlight_.extract(transfer.id());

@@ -35,6 +35,29 @@ TEST_F(EngineTest, hearsSlowStreamsAfterQuickOnes)
     EXPECT_EQ(server.connections(), 1);
 }
 
+// Requests that are started while others are being lost.
+TEST_F(EngineTest, aConnectionThatBreaksIsFollowedByAFewOthers)
+{
+    auto& server = serve(
+        [](const Received& request) {
+            Answer answer = respond(201);
+            answer.delay = 2ms;
+            if (request.number == 20)
+                answer.kind = Answer::Kind::drop;
+            return answer;
+        },
+        true);
+    HttpEngine engine(options());
+    constexpr std::uint64_t count = 300;
+    std::uint64_t started = 0;
+    for (std::uint64_t finished = 0; finished < count; finished++) {
+        while (started < count && engine.inFlight() < 90)
+            engine.start(post(++started));
+        wait(engine);
+    }
+    EXPECT_LE(server.connections(), 4);
+}
+
 // nginx retires a connection after 1,000 requests, and what it refuses then looks like a loss.
 TEST_F(EngineTest, retiresAConnectionBeforeTheServerDoes)
 {
