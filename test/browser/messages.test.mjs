@@ -216,7 +216,7 @@ test('who has opted out gets nothing, and the page does not say that it is on it
   await write(page, '+15558675310', 'Hello again');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await shows(page, '#send-notice', 'The recipient has opted out.');
-  assert.equal(await page.locator('#send-notice').getAttribute('class'), 'notice error');
+  assert.equal(await page.locator('#send-notice').getAttribute('data-kind'), 'error');
   assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'Hello again');
 });
 
