@@ -169,7 +169,9 @@ BEGIN
         expires_at = greatest(clock_timestamp(), m.send_at) + current_setting('twilio.message_ttl')::interval
     WHERE m.user_id = owner AND m.id = message.id
     RETURNING * INTO message;
-    DELETE FROM twilio_private.outbox o WHERE o.ref = message.id AND o.user_id = owner AND o.state = 'queued';
+    -- An attempt whose answer has not come is known to have failed, by a callback: what becomes of it does not matter.
+    DELETE FROM twilio_private.outbox o
+    WHERE o.ref = message.id AND o.user_id = owner AND (o.state = 'queued' OR o.kind = 'message');
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at, expires_at)
     VALUES (owner, 'message', message.id, 'again', greatest(clock_timestamp(), message.send_at), message.expires_at);
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)

@@ -18,7 +18,7 @@ BEGIN
         WITH submitted AS (
             UPDATE @extschema@.twilio_messages m
             SET status = CASE WHEN (m.send_at IS NULL OR m.send_at <= clock_timestamp()
-                                    OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at))
+                                    OR twilio_private.planned_at_twilio(m.messaging_service_sid, m.send_at, m.expires_at))
                                    AND NOT EXISTS (SELECT FROM @extschema@.twilio_opt_outs p
                                                    WHERE p.user_id = m.user_id AND p.phone_number = m.to_number
                                                      AND p.opted_in_at IS NULL)

@@ -176,7 +176,7 @@ BEGIN
         RAISE EXCEPTION 'the Twilio account is switched off'
             USING ERRCODE = 'PT409',
                   DETAIL = 'is_active is false in twilio_settings.',
-                  HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true.';
+                  HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true WHERE user_id = twilio_current_user_id().';
     ELSIF NOT settings.is_verified THEN
         RAISE EXCEPTION 'Twilio credentials are not verified'
             USING ERRCODE = 'PT409',
@@ -186,45 +186,53 @@ BEGIN
         RAISE EXCEPTION 'SMS is switched off'
             USING ERRCODE = 'PT409',
                   DETAIL = 'sms_enabled is false in twilio_settings.',
-                  HINT = 'Switch it on: UPDATE twilio_settings SET sms_enabled = true.';
+                  HINT = 'Switch it on: UPDATE twilio_settings SET sms_enabled = true WHERE user_id = twilio_current_user_id().';
     END IF;
     RAISE EXCEPTION 'the message has no sender'
         USING ERRCODE = 'PT409',
               DETAIL = 'There is no from_number, no Messaging Service, no default number and no phone_number in the settings.',
-              HINT = 'Choose one: UPDATE twilio_settings SET phone_number = ''+1234567890''; twilio_phone_numbers() lists them.';
+              HINT = 'twilio_phone_numbers() lists yours. Choose one: UPDATE twilio_settings SET phone_number = ''+1234567890'' WHERE user_id = twilio_current_user_id().';
 END
 $$;
 COMMENT ON FUNCTION twilio_private.refuse_sending(uuid) IS 'Fails and says why the account cannot send.';
 REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
 
 -- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now. What
--- is nearly 35 days ahead waits here: by Twilio's clock it may be more, and would be refused for good.
-CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz) RETURNS boolean
+-- is nearly 35 days ahead waits here: by Twilio's clock it may be more, and would be refused for good. So does what must
+-- not wait for Twilio's ten hours after its time, for Twilio does not say how ValidityPeriod goes with SendAt.
+CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz, expires_at timestamptz)
+RETURNS boolean
 LANGUAGE sql STABLE
-RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL
+RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL AND expires_at >= send_at + interval '35900 seconds'
        AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '34 days 23 hours';
-COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) IS
+COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, timestamptz) IS
     'Whether Twilio can be given the message now, to send it then.';
-REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, timestamptz) FROM PUBLIC;
 
 -- SECURITY DEFINER: writes orders and events. The rows have passed the row policy.
 CREATE FUNCTION twilio_private.messages_inserted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Without parameters, the plan made for a bulk statement is kept for single rows.
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     outbound boolean;
     refused uuid;
+    failed boolean;
 BEGIN
     IF current_setting('row_security') = 'off' AND twilio_private.restoring() THEN
         RETURN NULL;
     END IF;
-    SELECT count(*) > 0,
-           (array_agg(n.user_id) FILTER (WHERE NOT twilio_private.may_send(s) IS TRUE
-                                            OR n.from_number IS NULL AND n.messaging_service_sid IS NULL))[1]
-    INTO outbound, refused
-    FROM new_rows n LEFT JOIN @extschema@.twilio_settings s ON s.user_id = n.user_id
-    WHERE n.direction = 'outbound';
+    SELECT count(*) > 0, (array_agg(n.user_id) FILTER (WHERE n.senderless OR NOT twilio_private.may_send(s) IS TRUE))[1],
+           bool_or(n.failed)
+    INTO outbound, refused, failed
+    FROM (SELECT n.user_id, bool_or(n.from_number IS NULL AND n.messaging_service_sid IS NULL) AS senderless,
+                 bool_or(n.status = 'failed') AS failed
+          FROM new_rows n WHERE n.direction = 'outbound' GROUP BY n.user_id) n
+    LEFT JOIN @extschema@.twilio_settings s ON s.user_id = n.user_id;
     IF refused IS NOT NULL THEN
         PERFORM twilio_private.refuse_sending(refused);
     ELSIF outbound THEN
@@ -234,10 +242,14 @@ BEGIN
         )
         INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
         SELECT n.user_id, 'message', n.id,
-               CASE WHEN n.send_at IS NULL OR twilio_private.planned_at_twilio(n.messaging_service_sid, n.send_at)
+               CASE WHEN n.send_at IS NULL OR twilio_private.planned_at_twilio(n.messaging_service_sid, n.send_at, n.expires_at)
                     THEN n.created_at ELSE greatest(n.send_at, n.created_at) END,
                n.expires_at
         FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
+        IF failed THEN
+            PERFORM pg_notify('twilio', twilio_private.notice(n.user_id, n.id, n.status))
+            FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'failed';
+        END IF;
     END IF;
     RETURN NULL;
 END
@@ -249,6 +261,9 @@ REVOKE ALL ON FUNCTION twilio_private.messages_inserted() FROM PUBLIC;
 CREATE FUNCTION twilio_private.messages_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 BEGIN
     DELETE FROM twilio_private.outbox o USING old_rows d WHERE o.ref = d.id AND o.user_id = d.user_id;

@@ -9,7 +9,6 @@ AS $$
 DECLARE
     owner CONSTANT uuid := twilio_private.require_user();
     settings CONSTANT @extschema@.twilio_settings := twilio_private.require_settings(owner);
-    ordered int;
 BEGIN
     IF current_setting('twilio.webhook_url') = '' THEN
         RAISE EXCEPTION 'this server has no webhook URL'
@@ -24,14 +23,13 @@ BEGIN
     FROM @extschema@.twilio_numbers n
     WHERE n.user_id = owner AND (n.sms OR n.mms)
       AND NOT EXISTS (SELECT FROM twilio_private.outbox o WHERE o.ref = md5(owner || n.sid)::uuid AND o.state = 'queued');
-    GET DIAGNOSTICS ordered = ROW_COUNT;
     IF NOT EXISTS (SELECT FROM @extschema@.twilio_numbers n WHERE n.user_id = owner) THEN
         RAISE EXCEPTION 'no phone numbers are known'
             USING ERRCODE = 'PT409',
                   DETAIL = 'twilio_numbers has none of the account''s numbers.',
                   HINT = 'List them first: SELECT * FROM twilio_phone_numbers().';
     END IF;
-    RETURN ordered;
+    RETURN (SELECT count(*) FROM @extschema@.twilio_numbers n WHERE n.user_id = owner AND (n.sms OR n.mms));
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_configure_webhooks() IS

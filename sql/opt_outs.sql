@@ -42,10 +42,16 @@ BEGIN
                                               'No message can go to a number that is written like this, so it would keep none back.',
                                               'Write it like +1234567890, without spaces.');
     END IF;
+    -- An upsert of somebody who had opted in again: it says nothing about that, so it says that they have opted out.
+    IF TG_OP = 'UPDATE' AND NEW.phone_number = OLD.phone_number AND NEW.opted_in_at = OLD.opted_in_at THEN
+        NEW.opted_in_at := NULL;
+        NEW.opted_out_at := clock_timestamp();
+    END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.check_opt_out() IS 'Refuses what no message can be addressed to.';
+COMMENT ON FUNCTION twilio_private.check_opt_out() IS
+    'Refuses what no message can be addressed to; takes a number that is written once more for one that has opted out.';
 REVOKE ALL ON FUNCTION twilio_private.check_opt_out() FROM PUBLIC;
 -- Whatever Twilio reports is taken as it is.
 CREATE TRIGGER check_number BEFORE INSERT OR UPDATE OF phone_number ON @extschema@.twilio_opt_outs

@@ -211,6 +211,7 @@ DECLARE
     late bigint[];
     requests twilio_private.order_request[];
     returned bigint;
+    due_until CONSTANT timestamptz := clock_timestamp(); -- a bound of the index, which a volatile function is not
 BEGIN
     IF NOT twilio_private.armed() THEN
         RETURN;
@@ -225,7 +226,7 @@ BEGIN
                 FROM unnest(user_ids, counts, due_since) AS wanted (user_id, n, since)
                 CROSS JOIN LATERAL (
                     SELECT o.ctid FROM twilio_private.outbox o
-                    WHERE o.user_id = wanted.user_id AND o.due_at >= wanted.since AND o.due_at <= clock_timestamp()
+                    WHERE o.user_id = wanted.user_id AND o.due_at >= wanted.since AND o.due_at <= due_until
                       AND o.state = 'queued'
                     ORDER BY o.due_at, o.id LIMIT wanted.n FOR UPDATE SKIP LOCKED) q))
             RETURNING o, coalesce(o.expires_at <= clock_timestamp(), false) AS late
@@ -234,7 +235,16 @@ BEGIN
         FROM claim c GROUP BY (c.o).kind
     LOOP
         IF late IS NOT NULL THEN
-            PERFORM twilio_private.expire_orders(late);
+            -- Where some are, there may be a backlog of them, behind which what can still be sent would wait.
+            PERFORM twilio_private.expire_orders(late || ARRAY(
+                SELECT o.id
+                FROM (SELECT DISTINCT l.user_id FROM twilio_private.outbox l WHERE l.id = ANY (late)) u
+                CROSS JOIN LATERAL (SELECT q.id FROM twilio_private.outbox q
+                                    WHERE q.user_id = u.user_id AND q.due_at <= due_until AND q.state = 'queued'
+                                    ORDER BY q.due_at, q.id LIMIT 2000) next
+                CROSS JOIN LATERAL (SELECT o.id FROM twilio_private.outbox o
+                                    WHERE o.id = next.id AND o.expires_at <= due_until FOR UPDATE SKIP LOCKED) o
+                LIMIT 2000));
         END IF;
         CONTINUE WHEN claimed IS NULL;
         requests := twilio_private.build_requests(claimed_kind, claimed);

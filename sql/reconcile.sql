@@ -210,7 +210,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
         SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-        CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= clock_timestamp()
+        CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= now()
                             ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
         JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id

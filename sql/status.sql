@@ -33,7 +33,7 @@ BEGIN
         hint := 'Configure it: INSERT INTO twilio_settings (account_sid, auth_token) VALUES (…).';
     ELSIF NOT settings.is_active THEN
         reason := 'the Twilio account is switched off';
-        hint := 'Switch it on: UPDATE twilio_settings SET is_active = true.';
+        hint := 'Switch it on: UPDATE twilio_settings SET is_active = true WHERE user_id = twilio_current_user_id().';
     ELSIF settings.verification_error IS NOT NULL THEN
         reason := settings.verification_error;
         hint := 'Correct the settings, or the account at Twilio, then verify: SELECT * FROM twilio_verify().';
@@ -42,7 +42,7 @@ BEGIN
         hint := 'Verify them: SELECT * FROM twilio_verify().';
     ELSIF NOT settings.sms_enabled THEN
         reason := 'SMS is switched off';
-        hint := 'Switch it on: UPDATE twilio_settings SET sms_enabled = true.';
+        hint := 'Switch it on: UPDATE twilio_settings SET sms_enabled = true WHERE user_id = twilio_current_user_id().';
     END IF;
 END
 $$;
@@ -79,7 +79,7 @@ BEGIN
         reason := format('the worker is not running: %s', coalesce(state, 'unknown'));
         hint := CASE WHEN state LIKE 'paused%'
             THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
-            ELSE 'Look for pg_twilio in the server log; a full worker table needs a higher max_worker_processes.'
+            ELSE 'Look for twilio: in the server log; a full worker table needs a higher max_worker_processes.'
         END;
     ELSIF row_security_active('twilio_private.arming'::regclass) THEN
         reason := 'the owner of the extension is no superuser any more, so its functions see no row';

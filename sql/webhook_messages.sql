@@ -127,7 +127,8 @@ BEGIN
     RETURN (SELECT u.user_id
             FROM unnest(owners) WITH ORDINALITY AS u (user_id, n)
             JOIN @extschema@.twilio_settings s ON s.user_id = u.user_id
-            ORDER BY s.phone_number IS NOT DISTINCT FROM owner_of_number.phone_number DESC,
+            ORDER BY coalesce((SELECT n.phone_number FROM @extschema@.twilio_numbers n WHERE n.user_id = u.user_id AND n.is_default),
+                              s.phone_number) IS NOT DISTINCT FROM owner_of_number.phone_number DESC,
                      coalesce(s.messaging_service_sid = owner_of_number.messaging_service_sid, false) DESC,
                      EXISTS (SELECT FROM @extschema@.twilio_numbers n
                              WHERE n.user_id = u.user_id AND n.phone_number = owner_of_number.phone_number) DESC, u.n

@@ -91,7 +91,7 @@ void nap(long millis, TimestampTz deadline)
     });
 }
 
-enum class Submission { accepted, no_worker, no_room, paused, ring_full };
+enum class Submission { accepted, no_worker, no_room, paused, ring_full, by_worker };
 
 // The ask that this backend waits for.
 shared::AskSlot* asking = nullptr;
@@ -109,6 +109,8 @@ Submission enterRing(shared::AskSlot& slot, std::string& note, Latch*& latch)
     shared::Worker* worker = shared::find(MyDatabaseId);
     if (worker == nullptr)
         return Submission::no_worker;
+    if (shared::isMine(*worker))
+        return Submission::by_worker;
     switch (worker->state) {
     case shared::WorkerState::no_room:
         return Submission::no_room;
@@ -148,6 +150,10 @@ void submitWhenUp(shared::AskSlot& slot, TimestampTz deadline)
         switch (submit(slot, note)) {
         case Submission::accepted:
             return;
+        case Submission::by_worker: // in an app's trigger
+            throw Failure("0A000", "Twilio cannot be asked from here",
+                          "The worker runs this, and would wait for itself.",
+                          "Ask in a session of the app, for instance one that listens to the channel twilio.");
         case Submission::no_room:
             throw Failure("PT502", "the pg_twilio worker cannot start", "No background worker slot is free.",
                           "Raise max_worker_processes and restart the server.");

@@ -109,7 +109,7 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
 {
     if (!maySend() || now < troubleUntil_)
         return false;
-    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue())
+    if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue() || now >= turns_.paceAllows())
         return true;
     // Claims are worth their commit when a good part of the slots is free.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
@@ -119,11 +119,12 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
 // Asks SQL who waits. Costs one index probe per tenant, so it is spaced when it takes long.
 void Dispatcher::refresh(TimePoint now)
 {
+    auto const begun = Clock::now(); // which `now` is not, where recording has waited for a lock
     refreshWanted_ = false;
     claimedSinceRefresh_ = 0;
     turns_.list(outbox::waitingTenants(now), now);
     passOverHeld();
-    refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - now);
+    refreshNotBefore_ = Clock::now() + 4 * (Clock::now() - begun);
 }
 
 void Dispatcher::passOverHeld()
@@ -181,7 +182,7 @@ void Dispatcher::work(AuditTrail& audit)
             shared::noteError(worker_, error.what());
             troubleUntil_ = now + afterSqlError;
             refreshWanted_ = true; // the shares that were dealt are void
-            if (recorder_.empty() || (isPassing(error) && !isLocked(error)))
+            if (recorder_.empty() || ShutdownRequestPending)
                 return;
             recorder_.recordEach(audit);
             recordedAlone();
@@ -320,7 +321,7 @@ milliseconds Dispatcher::waitMillis() const
     TimePoint due = recovered_ ? pollAt_ : now;
     due = std::min(due, recorder_.dueAt());
     if (maySend()) {
-        due = std::min(due, turns_.nextDue());
+        due = std::min({due, turns_.nextDue(), turns_.paceAllows()});
         if (refreshWanted_)
             due = std::min(due, refreshNotBefore_);
         if (wantsToClaim(now))

@@ -41,6 +41,7 @@ public:
     TokenBucket(double ratePerSecond, double burst, TimePoint now);
 
     bool take(TimePoint now);
+    void giveBack(int tokens) { tokens_ += tokens; }
     TimePoint readyAt(TimePoint now) const; // when take() will succeed; now, if it would
     bool isFull(TimePoint now) const;
     void setRate(double ratePerSecond, double burst, TimePoint now); // keeps what is left, as far as it fits

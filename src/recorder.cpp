@@ -12,7 +12,7 @@ using std::chrono::milliseconds;
 constexpr std::size_t recordAtOnce = 100;
 constexpr milliseconds recordWithin = 20ms;
 constexpr milliseconds holdFor = 2s;
-constexpr std::size_t tableIsLocked = 3; // tenants of whom nothing can be recorded: then it is not their rows
+constexpr std::size_t nobodysFault = 3; // tenants of whom nothing can be recorded: then it is not their rows
 
 } // namespace
 
@@ -24,11 +24,6 @@ bool isPassing(const pg::Error& error)
            category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
            category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
-}
-
-bool isLocked(const pg::Error& error)
-{
-    return error.sqlstate() == ERRCODE_LOCK_NOT_AVAILABLE || error.sqlstate() == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 void Recorder::add(Result result)
@@ -93,7 +88,7 @@ void Recorder::recordOneByOne(std::vector<Result> results)
     std::vector<Result> locked;
     for (Result& result : results) {
         auto const isTenants = [&](const Result& other) { return other.user == result.user; };
-        if (locked.size() >= tableIsLocked)
+        if (locked.size() >= nobodysFault)
             results_.push_back(std::move(result));
         else if (std::any_of(locked.begin(), locked.end(), isTenants))
             held_.push_back(std::move(result));
@@ -105,7 +100,8 @@ void Recorder::recordOneByOne(std::vector<Result> results)
     heldUntil_ = Clock::now() + holdFor;
 }
 
-// False when a lock is in the way, or a full queue of notifications, which only a commit finds.
+// False when what is in the way passes: a lock, a full disk (or an app's trigger that says so), or a full queue of
+// notifications, which only a commit finds.
 bool Recorder::recordAlone(Result& result)
 {
     for (bool whole : {true, false}) {
@@ -122,12 +118,8 @@ bool Recorder::recordAlone(Result& result)
             break;
         } catch (const pg::Error& error) {
             pg::logError(error, "recording an order");
-            if (isLocked(error) || (written && error.sqlstate() == ERRCODE_PROGRAM_LIMIT_EXCEEDED))
+            if (isPassing(error) || (written && error.sqlstate() == ERRCODE_PROGRAM_LIMIT_EXCEEDED))
                 return false;
-            if (isPassing(error)) {
-                results_.push_back(result);
-                break;
-            }
         }
     }
     return true;

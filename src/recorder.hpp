@@ -43,7 +43,5 @@ private:
 
 // An error that time heals, unlike one that comes from the data.
 bool isPassing(const pg::Error& error);
-// One of these: somebody has locked a row or a table.
-bool isLocked(const pg::Error& error);
 
 } // namespace twilio

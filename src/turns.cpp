@@ -47,6 +47,7 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
 std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
 {
     TenantMap<int> dealt;
+    paceAllows_ = TimePoint::max();
     std::size_t passed = 0; // in a row: when all have passed, nobody may have more
     while (free > 0 && passed < rotation_.size()) {
         TenantId const user = *rotation_.deal();
@@ -56,7 +57,7 @@ std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
             passed++;
         } else if (!tenant.bucket.take(now)) {
             passed++;
-            nextDue_ = std::min(nextDue_, tenant.bucket.readyAt(now));
+            paceAllows_ = std::min(paceAllows_, tenant.bucket.readyAt(now));
         } else {
             passed = 0;
             free--;
@@ -83,6 +84,7 @@ bool Turns::claimed(const std::vector<Share>& shares, const TenantMap<int>& got)
         if (std::exchange(tenant.listedAsDue, false) && count == 0)
             tenant.lockedUntil = listedAt_ + whileLocked;
         if (count < share.count) {
+            tenant.bucket.giveBack(share.count - count);
             rotation_.leave(share.user);
             drained = true;
         }

@@ -56,7 +56,8 @@ public:
     void passOver(const TenantId& user); // the same, but what is ready may start
 
     bool mayDeal() const { return !rotation_.empty() && !allServed_; }
-    TimePoint nextDue() const { return nextDue_; } // when list() is to be called again at the latest
+    TimePoint nextDue() const { return nextDue_; }       // when list() is to be called again at the latest
+    TimePoint paceAllows() const { return paceAllows_; } // when deal() is
     void forgetIdle();
 
 private:
@@ -82,6 +83,7 @@ private:
     TenantMap<std::unique_ptr<Tenant>> tenants_;
     Rotation rotation_; // tenants that may have something due
     TimePoint nextDue_ = TimePoint::max();
+    TimePoint paceAllows_ = TimePoint::max();
     TimePoint listedAt_{};
     bool allServed_ = false; // nobody in the rotation may have more at present
 };

@@ -10,6 +10,7 @@ import * as numbers from './numbers.js';
 const PATH = 'twilio-settings/';
 const FIELDS = ['account_sid', 'auth_token', 'phone_number', 'sms_enabled', 'voice_enabled'];
 const OTHER = 'other';
+const AGAIN = 5000; // ms, while the settings could not be read at all
 const channel = new BroadcastChannel('twilio-settings');
 const form = $('settings-form');
 const followers = [];
@@ -267,6 +268,7 @@ export function clear() {
   notice('account-notice', 'good', '');
   $('status').dataset.state = 'loading';
   $('status-text').textContent = 'Loading …';
+  $('workspace').dataset.account = 'unknown';
 }
 
 // The settings, or null. What was on its way while they were changed may be from before that: they are read again.
@@ -285,6 +287,7 @@ async function read() {
 export async function reload() {
   try {
     show(await read());
+    delete $('workspace').dataset.account;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status !== 401) {
@@ -292,6 +295,7 @@ export async function reload() {
         $('status').dataset.state = 'missing';
         $('status-text').textContent = 'Not available';
       }
+      if ($('workspace').dataset.account) setTimeout(reload, AGAIN);
       tell(error.sentence);
     }
   }

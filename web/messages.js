@@ -167,7 +167,9 @@ async function perDay() {
 }
 
 async function look() {
-  const list = await getRows(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc`, wanted);
+  const asked = wanted;
+  const list = await getRows(`twilio_messages?select=${COLUMNS}&order=created_at.desc,id.desc`, asked);
+  if (asked !== wanted) return; // the list that has been asked for since is longer
   show(list);
   onTheWay = list.some(
     ({ status, created_at }) =>

@@ -87,6 +87,10 @@ async function send() {
     });
     key = newKey();
     messages.follow(message);
+    if (message.status === 'failed') {
+      notice('send-notice', 'error', message.error_message, { focus: true });
+      return;
+    }
     notice('send-notice', 'good', `Message to ${message.to_number} is on its way.`);
     // Who types the next message already is left alone.
     if ($('body').value === body) {

@@ -210,6 +210,16 @@ test('what Twilio refuses is told with its reason, and can be sent again', async
   await until('it was tried again', async () => (await count(tenant)) === 3);
 });
 
+test('who has opted out gets nothing, and the page does not say that it is on its way', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.request('POST', '/api/twilio_opt_outs', { token: tenant.token, body: { phone_number: '+15558675310' } });
+  await write(page, '+15558675310', 'Hello again');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'The recipient has opted out.');
+  assert.equal(await page.locator('#send-notice').getAttribute('data-kind'), 'error');
+  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'Hello again');
+});
+
 test('a waiting message can be canceled', async (t) => {
   const { tenant, page } = await openVerified(t);
   await stack.request('POST', '/api/twilio_messages', {
@@ -302,6 +312,24 @@ test('older messages come when asked for', async (t) => {
   assert.equal(await page.locator('#messages-list > li').count(), 30);
   await page.locator('#more').waitFor({ state: 'hidden' });
   assert.match(await page.evaluate(() => document.activeElement.innerText), /Reminder 4/, 'the first of them has the focus');
+});
+
+test('older messages that are slow to come keep their place, whatever was asked for before', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  const rows = [...Array(60).keys()].map((n) => ({ to_number: '+15558675310', body: `Reminder ${n}` }));
+  assert.equal((await stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: rows })).status, 201);
+  await item(page, 'Reminder 59').waitFor();
+  await page.route('**/api/twilio_messages?**', async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    await route.continue();
+  });
+  await page.waitForRequest('**/api/twilio_messages?**');
+  const more = page.getByRole('button', { name: 'Show older messages' });
+  await more.press('Enter');
+  await item(page, 'Reminder 10').first().waitFor();
+  assert.equal(await page.locator('#messages-list > li').count(), 50);
+  assert.ok(await more.evaluate((button) => button === document.activeElement), 'the button has the focus');
+  await page.unrouteAll({ behavior: 'ignoreErrors' });
 });
 
 test('in a low window, or with a field made larger, what has the focus beside a long list can be seen', async (t) => {

@@ -270,6 +270,19 @@ test('without a database the page says so, and nothing that is for developers', 
   assert.doesNotMatch(await page.locator('#account-notice').innerText(), /10\.0\.0\.5/);
 });
 
+test('settings that could not be read are not taken for none, and are read again', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const answer = { code: 'PGRST000', message: 'Database connection error. Retrying the connection.' };
+  await page.route('**/api/twilio-settings/', (route) => route.fulfill({ status: 503, json: answer }), { times: 1 });
+  await page.reload();
+  await shows(page, '#status', 'Not available');
+  for (const part of ['#send', '#numbers']) assert.equal(await page.locator(part).isVisible(), false, part);
+  await shows(page, '#status', 'Verified');
+  for (const part of ['#send', '#numbers']) await page.locator(part).waitFor();
+});
+
 test('no connection: the page says so and goes on when it is back', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);

@@ -157,6 +157,11 @@ SELECT count(DISTINCT day) AS days, max(day) = (now() AT TIME ZONE 'Europe/Berli
 FROM twilio_messages_per_day(366, 'Europe/Berlin');
 RESET TimeZone;
 
+-- an upsert, as clients make it, of somebody who had opted in again
+UPDATE twilio_opt_outs SET opted_in_at = now();
+INSERT INTO twilio_opt_outs (phone_number) SELECT phone_number FROM twilio_opt_outs
+ON CONFLICT (user_id, phone_number) DO UPDATE SET phone_number = excluded.phone_number;
+SELECT phone_number, opted_in_at FROM twilio_opt_outs;
 RESET ROLE;
 DELETE FROM twilio_opt_outs;
 -- what goes with a message

@@ -256,6 +256,24 @@ DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 DROP FUNCTION reread(int, int);
 
+-- what must not wait at Twilio for ten hours after its time waits here
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at, expires_at)
+SELECT '+15005550009', late, 'MG' || repeat('0', 32), now() + interval '1 hour', now() + interval '1 hour' + late::interval
+FROM unnest(ARRAY['5 minutes', '11 hours']) late;
+SELECT m.body, o.due_at > now() + interval '59 minutes' AS "kept here"
+FROM twilio_messages m JOIN twilio_private.outbox o ON o.ref = m.id ORDER BY m.id;
+DELETE FROM twilio_messages;
+
+-- sent again after a callback that was faster than the answer, which is lost: one order is left
+SELECT id AS early FROM twilio_send_sms('+15005550009', 'early callback') \gset
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now(), account_sid = 'AC' || repeat('a', 32);
+SELECT twilio_private.apply_callback(ARRAY[:'alice'::uuid], :'early',
+                                     jsonb_build_object('MessageSid', 'SM' || repeat('e', 32), 'MessageStatus', 'failed', 'ErrorCode', '30003'));
+SELECT status FROM twilio_retry_message(:'early');
+SELECT status, orders FROM state;
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+
 -- what was to be asked of an account goes with it; what waits to be sent does not
 SELECT count(*) FROM generate_series(1, 2) i, twilio_send_sms('+15005550009', 'left ' || i);
 SELECT count(*) FROM answer('sent');

@@ -180,6 +180,14 @@ SELECT count(twilio_private.record_verification(:'bob', true, 'x', 'active', 'Fu
 SELECT hook(ARRAY['MessageSid', 'SM' || lpad((40 + n)::text, 32, '0'), 'From', '+15551230001', 'To', t, 'MessagingServiceSid', 'MG' || s, 'Body', 'shared ' || n])
 FROM (VALUES (1, '+15551239999', repeat('1', 32)), (2, '+15551239999', repeat('2', 32)), (3, '+15551230002', repeat('1', 32))) c (n, t, s);
 SELECT body, CASE user_id WHEN :'alice' THEN 'alice' WHEN :'bob' THEN 'bob' END AS whose FROM twilio_messages WHERE body LIKE 'shared %' ORDER BY body;
+-- … and who sends from a number by default, what arrives for that
+UPDATE twilio_settings SET phone_number = NULL, messaging_service_sid = NULL;
+INSERT INTO twilio_numbers (user_id, sid, phone_number, is_default)
+SELECT u, 'PN' || md5(n), n, (n = '+15551230002') = (u = :'alice')
+FROM unnest(ARRAY[:'alice', :'bob']::uuid[]) u, unnest(ARRAY['+15551230002', '+15551230003']) n;
+SELECT hook(ARRAY['MessageSid', 'SM' || lpad((50 + n)::text, 32, '0'), 'From', '+15551230001', 'To', t, 'Body', 'default ' || n])
+FROM (VALUES (1, '+15551230002'), (2, '+15551230003')) c (n, t);
+SELECT body, CASE user_id WHEN :'alice' THEN 'alice' WHEN :'bob' THEN 'bob' END AS whose FROM twilio_messages WHERE body LIKE 'default %' ORDER BY body;
 
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;

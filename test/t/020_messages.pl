@@ -47,6 +47,10 @@ is(events($id), 'pending/local queued/api sent/callback delivered/callback', 'it
 like(join("\n", $listener->run('SELECT 1')), qr/notification "twilio" with payload "\{"user_id" : ".*"message_id" : "$id", "status" : "delivered"\}"/,
 	'listeners of the channel twilio are told');
 unlike($listener->run('SELECT 2'), qr/Hello/, '... without the text');
+as_user($node, 1, "INSERT INTO twilio_opt_outs (phone_number) VALUES ('+12025550152')");
+$id = as_user($node, 1, "INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'No more') RETURNING id")->{out};
+like(join("\n", $listener->run('SELECT 3')), qr/"message_id" : "$id", "status" : "failed"\}"/, '... also of one that fails at once');
+as_user($node, 1, "UPDATE twilio_opt_outs SET opted_in_at = now() WHERE phone_number = '+12025550152'");
 $listener->quit;
 
 # ---- without callbacks: read again --------------------------------------------------------------
@@ -248,6 +252,16 @@ $standin->calm;
 configured($node, 'twilio.enabled', 'on');
 wait_until { messages_with($node, 'Planned %', 'pending') == 2 } 5, 'when the server is there again, the others wait for their time';
 wait_until { sent($node, 'Planned') >= 2 } 15, '... and are sent';
+
+# What is due much later is not read by every claim.
+configured($node, 'twilio.enabled', 'off');
+as_user($node, 1, "INSERT INTO twilio_messages (to_number, body, send_at) SELECT '+12025550199', 'Tomorrow', now() + '1 day' FROM generate_series(1, 1000)");
+as_user($node, 1, "INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550199', 'Today')");
+my ($claimed, $read) = split /\|/, $node->safe_psql('postgres', "SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan;
+	BEGIN; SELECT count(*) || '|' || pg_stat_get_xact_tuples_fetched('twilio_private.outbox'::regclass)
+	FROM twilio_private.claim_orders(ARRAY['" . user_id(1) . "']::uuid[], '{500}', '{-infinity}'); ROLLBACK");
+is($claimed, 1, 'one of a thousand is due');
+cmp_ok($read, '<', 100, '... and the others are not read');
 
 is(duplicates($standin), 0, 'no message was accepted twice') or diag(explain($standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')));
 TwilioTest::finish();

@@ -122,7 +122,7 @@ CREATE TABLE trouble (code text);
 CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF EXISTS (SELECT FROM public.trouble)
-	   AND (NEW.body, NEW.status) IN (('no room to claim', 'submitting'), ('no room to record', 'unknown'), ('no room to record', 'queued')) THEN
+	   AND (NEW.body, NEW.status) IN (('no room to claim', 'submitting'), ('no room to record', 'unknown'), ('no room to record', 'queued'), ('no state to record', 'queued')) THEN
 		RAISE EXCEPTION 'no room is left' USING ERRCODE = (SELECT code FROM public.trouble);
 	END IF;
 	RETURN NULL;
@@ -134,16 +134,41 @@ END
 my $waiting = send_sms($node, 1, body => 'no room to claim');
 wait_until { as_user($node, 1, "SELECT reason FROM twilio_queue WHERE message_id = '$waiting'")->{out} =~ /no room is left/ } 10, 'a message waits that cannot be claimed for want of room';
 goes_out('beside no room', '... others go on');
+$node->safe_psql('postgres', "UPDATE trouble SET code = '55000'");
+my $stateless = send_sms($node, 1, body => 'no state to record');
+wait_until { slurp_file($node->logfile) =~ /recording an order failed: no room is left/ } 10, 'what comes of another cannot be recorded, for a reason that passes';
+goes_out('beside no state', '... others go on');
+$node->safe_psql('postgres', 'TRUNCATE trouble');
+wait_until { message($node, $stateless, 'sid') } 10, '... and when it has passed, it is written down by the same worker';
+my $so_far = -s $node->logfile;
+$node->safe_psql('postgres', "INSERT INTO trouble VALUES ('53100')");
 $node->safe_psql('postgres', "UPDATE trouble SET code = '54000'; CREATE TRIGGER put_off BEFORE UPDATE ON twilio_messages FOR EACH ROW EXECUTE FUNCTION put_off()");
 my $unwritten = send_sms($node, 1, body => 'no room to record');
-wait_until { slurp_file($node->logfile) =~ /recording an order failed: no room is left/ } 10, 'what comes of another is refused by the commit alone';
+wait_until { slurp_file($node->logfile, $so_far) =~ /recording an order failed: no room is left/ } 10, 'what comes of another is refused by the commit alone';
 goes_out('beside no room to commit', '... others go on');
 $node->safe_psql('postgres', 'TRUNCATE trouble');
 wait_until { message($node, $unwritten, 'sid') } 10, 'when there is room again, it is written down by the same worker';
 set_due_now($node, 'message');
 wait_until { message($node, $waiting, 'sid') } 10, '... and what has waited is sent';
 is(posts($standin, body => "no room to $_"), 1, "... once ($_)") for qw(claim record);
+is(posts($standin, body => 'no state to record'), 1, '... once (state)');
 $node->safe_psql('postgres', 'DROP TRIGGER stumble ON twilio_messages; DROP TRIGGER put_off ON twilio_messages');
+
+# It asks Twilio where the worker would wait for itself.
+$node->safe_psql('postgres', <<'END');
+CREATE FUNCTION ask() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('twilio.user_id', NEW.user_id::text, true), public.twilio_verify();
+	RETURN NEW;
+END $$;
+CREATE TRIGGER ask BEFORE UPDATE ON twilio_messages FOR EACH ROW WHEN (NEW.body = 'asks' AND NEW.status = 'queued') EXECUTE FUNCTION ask();
+END
+my $asking = send_sms($node, 1, body => 'asks');
+wait_until { slurp_file($node->logfile) =~ /Twilio cannot be asked from here/ } 5, 'a trigger that asks Twilio in the worker is refused';
+goes_out('beside what asks', '... others go on');
+$node->safe_psql('postgres', 'DROP TRIGGER ask ON twilio_messages');
+wait_until { message($node, $asking, 'sid') } 20, '... and what it kept from being recorded is looked up when the trigger is gone';
+is(posts($standin, body => 'asks'), 1, '... having been sent once');
 
 # Claimed and not under way when it is switched off.
 sub waiting { return $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.state = 'queued' AND m.status = 'submitting'") }

@@ -120,9 +120,20 @@ TEST(Turns, keepThePaceAndSayWhenTheNextSlotIsDue)
     Turns turns;
     turns.list({waiting(1, 16, 2)}, start);
     EXPECT_EQ(countOf(turns.deal(100, start), 1), 1);
-    EXPECT_EQ(turns.nextDue(), start + 500ms);
+    EXPECT_EQ(turns.paceAllows(), start + 500ms);
+    EXPECT_EQ(turns.nextDue(), TimePoint::max()) << "for which nobody need be asked who waits";
     EXPECT_TRUE(turns.deal(100, start + 499ms).empty());
     EXPECT_EQ(countOf(turns.deal(100, start + 500ms), 1), 1);
+}
+
+TEST(Turns, takeNoTokenForWhatCouldNotBeClaimed)
+{
+    Turns turns;
+    turns.list({waiting(1, 16, 0.1)}, start);
+    turns.claimed(turns.deal(100, start), {});
+    turns.list({waiting(1, 16, 0.1)}, start + 1s);
+    EXPECT_EQ(countOf(turns.deal(100, start + 1s), 1), 1);
+    EXPECT_EQ(countOf(turns.deal(100, start + 1s), 1), 0) << "one token, not two";
 }
 
 TEST(Turns, waitForOrdersThatAreDueLater)
