@@ -32,8 +32,10 @@ CREATE VIEW state AS
            (SELECT string_agg(concat_ws('/', e.status, e.source), ' ' ORDER BY e.id) FROM twilio_message_events e WHERE e.message_id = m.id) AS events
     FROM twilio_messages m ORDER BY m.id;
 
--- sent
+-- sent; while the database is disarmed, to nobody
 SELECT body FROM twilio_send_sms('+15005550009', 'sent & é', media_urls => '{https://example.com/a?b=c,https://example.com/d}');
+SELECT (SELECT count(*) FROM twilio_private.waiting_tenants()) AS listed,
+       (SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{1}', '{-infinity}')) AS claimed;
 SELECT * FROM answer('sent');
 SELECT * FROM state;
 SELECT count(*) AS rereads FROM twilio_private.outbox WHERE kind = 'message_reread';
@@ -47,11 +49,28 @@ SELECT body FROM twilio_send_sms('+15005550010', 'opted out');
 SELECT request FROM answer('rejected', code => 21610);
 SELECT phone_number, reason, opted_in_at FROM twilio_opt_outs;
 SELECT status, error_code FROM twilio_send_sms('+15005550010', 'not sent');
+-- of two that are refused together, only one says that its recipient has opted out
+INSERT INTO twilio_messages (to_number, body) SELECT '+1500555001' || i, 'together' FROM generate_series(3, 4) i;
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
+SELECT twilio_private.record_orders(array_agg(id ORDER BY id), '{rejected,rejected}', '{400,400}', '{21610,21211}', '{"opted out","no number"}',
+                                    NULL, NULL, NULL, ARRAY[now(), now()]) FROM twilio_private.outbox WHERE kind = 'message';
+SELECT m.to_number, m.error_code, o.reason FROM twilio_messages m LEFT JOIN twilio_opt_outs o ON o.phone_number = m.to_number
+WHERE m.body = 'together' ORDER BY 1;
+DELETE FROM twilio_opt_outs WHERE phone_number = '+15005550013';
+DELETE FROM twilio_messages WHERE body = 'together';
 SELECT body FROM twilio_send_sms('+15005550009', 'retried');
 SELECT request FROM answer('retry');
 SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
+
+-- what came of it cannot be written down: what Twilio has not taken waits, what it may have taken is not queued again
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', unnest(ARRAY['sent', 'unknown', 'retry', 'rejected']);
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
+SELECT m.body, twilio_private.set_aside(o.id, m.body, 'why') FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.kind = 'message';
+SELECT m.body, o.state, o.due_at = 'infinity' AS "in doubt", o.note FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref
+WHERE o.kind = 'message' ORDER BY m.id;
+DELETE FROM twilio_messages WHERE body IN ('sent', 'unknown', 'retry', 'rejected') AND sid IS NULL;
 
 -- what came of a message is written by its key, however small the table is when the plans are made
 VACUUM (FULL, ANALYZE) twilio_messages;
@@ -88,6 +107,13 @@ DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
 VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
 SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
+SELECT id AS planned FROM twilio_messages WHERE body = 'planned' \gset
+SET ROLE regress_twilio_app;
+SET twilio.user_id = '00000000-0000-0000-0000-00000000000b';
+SELECT twilio_cancel_message(:'planned') AS "another's";
+RESET ROLE;
+SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
+SET twilio.user_id = :'alice';
 SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
 -- … or does not know it yet
 SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
@@ -107,6 +133,10 @@ SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_messa
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
 SELECT r.status, r.sid, cardinality(r.former_sids) AS former FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT body, attempt(format('SELECT twilio_retry_message(%L)', id)) FROM twilio_messages WHERE status <> 'failed' OR error_code = 21610 ORDER BY id;
+-- who is in again gets what was kept back
+UPDATE twilio_opt_outs SET opted_in_at = now();
+SELECT r.body, r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'not sent';
+SELECT substring(request FROM 'Body=[^&]*') FROM answer('sent') WHERE request LIKE '%not%20sent%';
 DELETE FROM twilio_messages;
 DELETE FROM twilio_opt_outs;
 
