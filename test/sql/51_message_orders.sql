@@ -151,8 +151,9 @@ $$;
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 3);
 SELECT request FROM answer('unknown');
 SELECT * FROM state;
--- one is not ours, one is older than the attempt, one reads differently, one answers what somebody wrote: two remain for three
-SELECT count(*) FROM looked_up(listed(9, 'twin') || '{"direction": "outbound-reply"}', listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
+-- one is not ours, one is older than the attempt, one reads differently, one answers what somebody wrote, one has a picture:
+-- two remain for three
+SELECT count(*) FROM looked_up(listed(9, 'twin') || '{"direction": "outbound-reply"}', listed(8, 'twin') || '{"num_media": "1"}', listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
 SELECT * FROM state;
 -- the second look has no date, and finds nothing either: sent again
 SELECT regexp_replace(looked_up, 'To=.*(&PageSize)', 'To=…\1') FROM looked_up(listed(1, 'twin'));

@@ -121,6 +121,7 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageSt
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed']) AS "unknown SID";
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], '?m=' || :'alice') AS "unknown message";
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], account => 'AC' || repeat('c', 32)) AS "unknown account";
+SELECT hook(ARRAY['MessageSid', 'SM9', 'MessageStatus', 'failed'], :'m') AS "no SID, which changes nothing";
 SELECT hook(ARRAY['X', 'y'], '', repeat('b', 32), 'AC' || repeat('B', 32)) AS "its SID in capitals";
 SELECT hook(ARRAY['X', repeat('y', 262144)]) AS "too large";
 UPDATE twilio_settings SET is_active = false WHERE user_id = :'alice';

@@ -205,6 +205,34 @@ is($revoked->{state}, 'PT409', 'with credentials that Twilio no longer takes the
 like($revoked->{detail}, qr/20003/, '... with the code of Twilio');
 is(as_user($node, 40, 'SELECT count(*) FROM twilio_numbers')->{out}, '1', '... and the numbers are kept');
 
+# ---- changed while Twilio is asked ------------------------------------------------------------
+
+my ($key, $secret) = ('SK' . '2' x 32, 'k' x 32);
+configure($node, $standin, 41, keys => [ { sid => $key, secret => $secret } ]);
+my $session = connect_session($node, user => 41);
+my %change = (
+	'the Account SID' => "account_sid = '" . account_sid(42) . "'",
+	'the token' => "auth_token = '" . token(42) . "'",
+	'the secret of the API key' => "api_key_secret = '" . 's' x 32 . "'");
+for my $what (sort keys %change)
+{
+	for my $call ('twilio_verify()', 'twilio_phone_numbers()')
+	{
+		as_user($node, 41, sprintf "UPDATE twilio_settings SET account_sid = '%s', auth_token = '%s', api_key_sid = '$key', api_key_secret = '$secret'",
+			account_sid(41), token(41));
+		is(as_user($node, 41, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'an account is verified');
+		$standin->behave('delay', ms => 1500, times => 1);
+		$session->send("SELECT * FROM $call");
+		wait_until { $standin->stats->{in_flight} == 1 } 5, "... and $what changes during $call";
+		as_user($node, 41, "UPDATE twilio_settings SET $change{$what}");
+		$session->result;
+		like($session->error, qr/PT409: Twilio settings have changed meanwhile/, '... which says so');
+		is(settings(41, 'is_verified'), 'f', '... and what has come in its place is not verified');
+	}
+}
+$standin->behave('status', status => 200, body_json => { sid => account_sid(42), status => 'active', type => 'Full', friendly_name => 'Another' }, times => 1);
+like(as_user($node, 40, $verify)->{error}, qr/PT502: Twilio gave an unusable answer/, 'an answer about another account is none');
+
 # ---- rate limit -------------------------------------------------------------------------------
 
 $node->append_conf('postgresql.conf', 'twilio.api_rate_limit = 3');
