@@ -106,6 +106,8 @@ SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempote
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms(NULL, 'once', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '+15005550012', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', media_urls => '{https://example.com/a}', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', send_at => now() + interval '1 hour', idempotency_key => 'k')$$);
 SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
 SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
 -- ... of a message whose sender the Messaging Service chooses

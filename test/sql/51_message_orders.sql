@@ -131,7 +131,8 @@ SELECT twilio_cancel_message(:'planned') AS "another's";
 RESET ROLE;
 SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
 SET twilio.user_id = :'alice';
-SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+SELECT twilio_cancel_message(:'planned'), twilio_cancel_message(:'planned') AS again;
+SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
 -- … or does not know it yet
 SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
 SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
@@ -323,6 +324,17 @@ SELECT '+15005550009', late, 'MG' || repeat('0', 32), now() + interval '1 hour',
 FROM unnest(ARRAY['5 minutes', '11 hours']) late;
 SELECT m.body, o.due_at > now() + interval '59 minutes' AS "kept here"
 FROM twilio_messages m JOIN twilio_private.outbox o ON o.ref = m.id ORDER BY m.id;
+DELETE FROM twilio_messages;
+
+-- what Twilio refuses to plan so shortly before its time waits here, but not what it will refuse then, too
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550009', 'too close', 'MG' || repeat('0', 32), now() + interval '16 minutes');
+SELECT count(*) FROM answer('rejected', code => 35118);
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550008', 'no number', 'MG' || repeat('0', 32), now() + interval '16 minutes');
+UPDATE twilio_private.outbox o SET state = 'unknown', attempted_at = now() FROM twilio_messages m WHERE m.id = o.ref AND m.body = 'too close';
+SELECT count(*) FROM answer('rejected', code => 21211);
+SELECT body, status, error_code FROM state;
 DELETE FROM twilio_messages;
 
 -- sent again after a callback that was faster than the answer, which is lost: one order is left
