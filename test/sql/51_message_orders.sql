@@ -191,6 +191,18 @@ SELECT sid = 'SM' || lpad('6', 32, '0') AS own FROM twilio_messages ORDER BY id 
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
+-- while one that reads the same is being sent, nothing is taken
+SELECT id AS lost FROM twilio_send_sms('+15005550009', 'twin') \gset
+SELECT count(*) FROM answer('unknown');
+SELECT id AS sending FROM twilio_send_sms('+15005550009', 'twin') \gset
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE ref = :'sending';
+SELECT count(*) FROM looked_up(listed(5, 'twin'));
+SELECT status, sid, orders FROM state;
+DELETE FROM twilio_messages WHERE id = :'sending';
+SELECT count(*) FROM looked_up(listed(5, 'twin'));
+SELECT status, sid FROM state;
+DELETE FROM twilio_messages;
+
 -- what is no list proves nothing; a trial account puts a sentence before the text
 SELECT body FROM twilio_send_sms('+15005550009', 'tried');
 SELECT count(*) FROM answer('unknown');
