@@ -65,6 +65,13 @@ WHERE c.kind = 'auth_token' AND twilio_private.webhook_valid(c.user_id, c.key_id
 SET ROLE regress_twilio_app;
 SELECT * FROM secrets();
 
+-- what was sealed as one kind, or for one user, does not open as another
+RESET ROLE;
+SELECT v.owner, v.kind, attempt(format('SELECT twilio_private.reseal(%L, %L, %L, %L) IS NULL', v.owner, v.kind, c.key_id, c.sealed))
+FROM (SELECT * FROM twilio_private.credential WHERE kind = 'auth_token') c,
+     LATERAL (VALUES (c.user_id, 'auth_token'), (c.user_id, 'api_key_secret'), ('00000000-0000-0000-0000-00000000000b', 'auth_token')) v (owner, kind);
+SET ROLE regress_twilio_app;
+
 -- an API key is a pair
 SELECT attempt('UPDATE twilio_settings SET api_key_secret = NULL');
 SELECT attempt($$UPDATE twilio_settings SET api_key_sid = NULL, api_key_secret = repeat('x', 32)$$);

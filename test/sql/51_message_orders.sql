@@ -32,10 +32,8 @@ CREATE VIEW state AS
            (SELECT string_agg(concat_ws('/', e.status, e.source), ' ' ORDER BY e.id) FROM twilio_message_events e WHERE e.message_id = m.id) AS events
     FROM twilio_messages m ORDER BY m.id;
 
--- sent; while the database is disarmed, to nobody
+-- sent
 SELECT body FROM twilio_send_sms('+15005550009', 'sent & é', media_urls => '{https://example.com/a?b=c,https://example.com/d}');
-SELECT (SELECT count(*) FROM twilio_private.waiting_tenants()) AS listed,
-       (SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{1}', '{-infinity}')) AS claimed;
 SELECT * FROM answer('sent');
 SELECT * FROM state;
 SELECT count(*) AS rereads FROM twilio_private.outbox WHERE kind = 'message_reread';
@@ -63,31 +61,6 @@ SELECT request FROM answer('retry');
 SELECT body FROM twilio_send_sms('+15005550009', 'expired');
 SELECT request FROM answer('expired');
 SELECT * FROM state;
-
--- what came of it cannot be written down: what Twilio has not taken waits, what it may have taken is not queued again
-INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', unnest(ARRAY['sent', 'unknown', 'retry', 'rejected']);
-UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
-SELECT m.body, twilio_private.set_aside(o.id, m.body, 'why') FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.kind = 'message';
-SELECT m.body, o.state, o.due_at = 'infinity' AS "in doubt", o.note FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref
-WHERE o.kind = 'message' ORDER BY m.id;
-DELETE FROM twilio_messages WHERE body IN ('sent', 'unknown', 'retry', 'rejected') AND sid IS NULL;
-
--- an order that is not being sent is not what a worker has: whatever it says leaves it as it is
-SELECT id AS message FROM twilio_send_sms('+15005550009', 'queued') \gset
-SELECT id AS "order" FROM twilio_private.outbox WHERE ref = :'message' \gset
-CREATE TEMP TABLE before AS SELECT * FROM twilio_private.outbox WHERE id = :order;
-SELECT twilio_private.record_orders(ARRAY[:order::bigint], '{retry}', '{429}', NULL, '{later}', NULL, NULL, ARRAY[now() + interval '1 hour'], ARRAY[now()]),
-       twilio_private.set_aside(:order, 'retry', 'why'), twilio_private.release_orders(ARRAY[:order::bigint]), twilio_private.requeue_order(:order, 'infinity');
-SELECT twilio_private.record_orders(ARRAY[:order::bigint], '{rejected}', '{400}', '{21211}', '{no}', NULL, NULL, NULL, ARRAY[now()]);
-SELECT count(*) AS changed FROM (TABLE before EXCEPT SELECT * FROM twilio_private.outbox) o;
--- … and one that is being sent ends with what comes of it, not with a callback; what a callback has brought is not sent
-UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE id = :order;
-SELECT twilio_private.end_doubt(:'alice', :'message');
-SELECT state FROM twilio_private.outbox WHERE id = :order;
-UPDATE twilio_messages SET sid = 'SM' || repeat('1', 32), status = 'pending' WHERE id = :'message';
-SELECT cardinality(twilio_private.build_requests('message', array_agg(o))) AS requests FROM twilio_private.outbox o WHERE id = :order;
-DELETE FROM twilio_messages WHERE id = :'message';
-DROP TABLE before;
 
 -- what came of a message is written by its key, however small the table is when the plans are made
 VACUUM (FULL, ANALYZE) twilio_messages;

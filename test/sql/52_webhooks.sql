@@ -124,6 +124,11 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageSt
 SELECT hook(ARRAY['MessageSid', 'SM9', 'MessageStatus', 'failed'], :'m') AS "no SID, which changes nothing";
 SELECT hook(ARRAY['X', 'y'], '', repeat('b', 32), 'AC' || repeat('B', 32)) AS "its SID in capitals";
 SELECT hook(ARRAY['X', repeat('y', 262144)]) AS "too large";
+-- … nor by what this backend knows of a token that was put into another's place
+BEGIN;
+UPDATE twilio_private.credential b SET key_id = a.key_id, sealed = a.sealed FROM twilio_private.credential a WHERE a.user_id = :'alice' AND b.user_id = :'bob';
+SELECT hook(ARRAY['X', 'y']) AS "A for A", hook(ARRAY['X', 'y'], account => 'AC' || repeat('b', 32)) AS "A's token for B";
+ROLLBACK;
 UPDATE twilio_settings SET is_active = false WHERE user_id = :'alice';
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m') AS "switched off";
 UPDATE twilio_settings SET is_active = true WHERE user_id = :'alice';
