@@ -134,6 +134,14 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageSt
 UPDATE twilio_settings SET is_active = true WHERE user_id = :'alice';
 SELECT status, count(*) FROM twilio_messages GROUP BY 1;
 
+-- with an API key: not before both are verified; refused since, it says nothing about the token
+BEGIN;
+UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32) WHERE user_id = :'alice';
+SELECT hook(ARRAY['X', 'y']) AS "a new key";
+SELECT count(twilio_private.record_verification(:'alice', v, 'x', 'active', 'Full', 'ok', now())::text) FROM unnest(ARRAY[true, false]) v;
+SELECT hook(ARRAY['X', 'y']) AS "a key that was verified";
+ROLLBACK;
+
 -- the token before is good for a while
 UPDATE twilio_settings SET auth_token = repeat('n', 32) WHERE user_id = :'alice';
 SELECT count(twilio_private.record_verification(:'alice', true, 'x', 'active', 'Full', 'ok', now())::text);
