@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     everybody CONSTANT text := CASE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
@@ -78,7 +78,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
 BEGIN
     RETURN QUERY
