@@ -143,6 +143,12 @@ COMMIT;
 SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
 UPDATE twilio_settings SET is_verified = true;
 TABLE verdict;
+-- … and is for one user
+BEGIN;
+SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
+UPDATE twilio_settings SET is_verified = true WHERE user_id <> '00000000-0000-0000-0000-00000000000a';
+COMMIT;
+SELECT count(*) AS verified FROM twilio_settings WHERE is_verified;
 DROP VIEW verdict;
 DROP FUNCTION pretend_verified();
 
