@@ -16,10 +16,14 @@ SELECT (SELECT count(*) FROM twilio_private.waiting_tenants()) AS listed,
        (SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{1}', '{-infinity}')) AS claimed;
 DELETE FROM twilio_messages;
 
--- a claim takes what is queued, due and not too late, for the API key where there is one; and who is listed for it
+-- a claim takes what is queued, due and not too late, for the API key where there is one, but not for who has opted out since;
+-- and who is listed for it
 BEGIN;
 INSERT INTO twilio_messages (to_number, body, expires_at)
-SELECT '+15005550009', b, now() + interval '1 hour' FROM unnest(ARRAY['due', 'being sent', 'later', 'too late']) b;
+SELECT n, b, now() + interval '1 hour'
+FROM (VALUES ('due', '+15005550009'), ('being sent', '+15005550009'), ('later', '+15005550009'), ('too late', '+15005550009'),
+             ('opted out', '+15005550010'), ('in again', '+15005550011')) v (b, n);
+INSERT INTO twilio_opt_outs (phone_number, opted_in_at) VALUES ('+15005550010', NULL), ('+15005550011', now());
 UPDATE twilio_private.outbox o
 SET state = CASE m.body WHEN 'being sent' THEN 'sending' ELSE 'queued' END, attempted_at = now(),
     due_at = CASE m.body WHEN 'later' THEN now() + interval '1 hour' ELSE o.due_at END,
@@ -27,7 +31,7 @@ SET state = CASE m.body WHEN 'being sent' THEN 'sending' ELSE 'queued' END, atte
 FROM twilio_messages m WHERE m.id = o.ref;
 UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32);
 SELECT twilio_arm();
-SELECT substring(form FROM 'Body=[^&]*'), attempts, credential_kind, left(username, 2) AS username, repeatable
+SELECT substring(form FROM 'Body=[^&]*') AS text, attempts, credential_kind, left(username, 2) AS username, repeatable
 FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{9}', '{-infinity}');
 SELECT m.body, m.status, o.state, o.attempts FROM twilio_messages m LEFT JOIN twilio_private.outbox o ON o.ref = m.id
 ORDER BY m.id;
