@@ -132,8 +132,12 @@ SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a'
 TABLE verdict;
 
 -- the permit to write these columns ends with the row that is not there, with the savepoint, and with the transaction
+BEGIN;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-0000000000ff', true, 'Name', 'active', 'Full', NULL, now());
+INSERT INTO twilio_settings (user_id, account_sid, auth_token) VALUES ('00000000-0000-0000-0000-0000000000ff', 'AC' || repeat('f', 32), repeat('f', 32));
 UPDATE twilio_settings SET is_verified = true;
+SELECT count(*) AS verified FROM twilio_settings WHERE is_verified;
+ROLLBACK;
 BEGIN;
 SAVEPOINT before;
 SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
