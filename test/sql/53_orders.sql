@@ -60,6 +60,27 @@ SELECT path, username FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{
 SELECT state, attempts, right(account_sid, 1) AS account FROM twilio_private.outbox WHERE kind = 'switching';
 ROLLBACK;
 
+-- what somebody has locked waits, which is no attempt; what has nothing to send is dropped; the others go. A locked table is
+-- another thing
+BEGIN;
+CREATE FUNCTION twilio_private.stumbling_requests(orders twilio_private.outbox[]) RETURNS SETOF twilio_private.order_request LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM unnest(orders) WHERE subject = 'locked') THEN
+        RAISE lock_not_available;
+    END IF;
+    RETURN QUERY SELECT id, 'GET', 'api.twilio.com', '/', NULL FROM unnest(orders) WHERE subject <> 'nothing to send';
+END
+$$;
+INSERT INTO twilio_private.order_kind VALUES ('stumbling', true, 'stumbling_requests', 'message_results');
+INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)
+SELECT :'alice', 'stumbling', gen_random_uuid(), s FROM unnest(ARRAY['locked', 'free', 'nothing to send']) s;
+SELECT twilio_arm();
+SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{9}', '{-infinity}');
+SELECT subject, state, attempts, due_at > now() AS later FROM twilio_private.outbox WHERE kind = 'stumbling' ORDER BY id;
+INSERT INTO twilio_private.outbox (user_id, kind, ref, subject) SELECT :'alice', 'stumbling', gen_random_uuid(), 'locked' FROM generate_series(1, 4);
+SELECT attempt(format('SELECT twilio_private.claim_orders(ARRAY[%L::uuid], ''{9}'', ''{-infinity}'')', :'alice'));
+ROLLBACK;
+
 -- what comes of an attempt: it waits, no longer than it may; is in doubt; or its account is refused, which counts as none
 BEGIN;
 INSERT INTO twilio_messages (to_number, body, expires_at)
