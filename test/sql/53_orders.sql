@@ -133,6 +133,16 @@ SELECT twilio_private.recover_orders();
 SELECT body, status, orders FROM state;
 ROLLBACK;
 
+-- in a copy that is armed it is the same, also where it was disarmed before
+BEGIN;
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', b FROM unnest(ARRAY['under way', 'queued']) b;
+UPDATE twilio_private.outbox o SET state = 'sending', attempted_at = now() FROM twilio_messages m WHERE m.id = o.ref AND m.body = 'under way';
+UPDATE twilio_private.arming SET system_identifier = system_identifier - 1;
+SELECT twilio_disarm();
+SELECT twilio_arm();
+SELECT body, status, orders FROM state;
+ROLLBACK;
+
 -- an order that is not being sent is not what a worker has: whatever it says leaves it as it is
 SELECT id AS message FROM twilio_send_sms('+15005550009', 'queued') \gset
 SELECT id AS "order" FROM twilio_private.outbox WHERE ref = :'message' \gset
