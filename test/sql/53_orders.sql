@@ -47,6 +47,15 @@ DELETE FROM twilio_private.credential;
 SELECT count(*) AS "without a token" FROM twilio_private.waiting_tenants();
 ROLLBACK;
 
+-- where one is too late, the claim ends all that are, behind which others would wait
+BEGIN;
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'too late' FROM generate_series(1, 5);
+UPDATE twilio_private.outbox SET expires_at = now() WHERE kind = 'message';
+SELECT twilio_arm();
+SELECT count(*) AS claimed FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{1}', '{-infinity}');
+SELECT status, count(*) FROM twilio_messages GROUP BY 1;
+ROLLBACK;
+
 -- the account is another one when the request has been built: the order is given back, not sent with that one's token
 BEGIN;
 CREATE FUNCTION twilio_private.switching_requests(orders twilio_private.outbox[]) RETURNS SETOF twilio_private.order_request LANGUAGE sql AS $$
