@@ -135,7 +135,7 @@ TABLE verdict;
 BEGIN;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-0000000000ff', true, 'Name', 'active', 'Full', NULL, now());
 INSERT INTO twilio_settings (user_id, account_sid, auth_token) VALUES ('00000000-0000-0000-0000-0000000000ff', 'AC' || repeat('f', 32), repeat('f', 32));
-UPDATE twilio_settings SET is_verified = true;
+UPDATE twilio_settings SET is_verified = true WHERE user_id = '00000000-0000-0000-0000-0000000000ff';
 SELECT count(*) AS verified FROM twilio_settings WHERE is_verified;
 ROLLBACK;
 BEGIN;
