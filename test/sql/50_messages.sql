@@ -171,6 +171,10 @@ UPDATE twilio_opt_outs SET opted_in_at = now();
 SELECT DISTINCT s.status FROM unnest(ARRAY[NULL, '+15005550012']) sender, LATERAL twilio_send_sms('+15005550011', 'in again', sender) s;
 RESET ROLE;
 DELETE FROM twilio_opt_outs;
+-- the figures are the caller's own for a superuser, too
+SET twilio.user_id = :'bob';
+SELECT sum(messages) FROM twilio_messages_per_day();
+SET twilio.user_id = :'alice';
 -- what goes with a message
 DELETE FROM twilio_messages WHERE user_id = :'alice';
 SELECT (SELECT count(*) FROM twilio_message_events) AS events, (SELECT count(*) FROM twilio_private.outbox) AS orders;
