@@ -11,10 +11,11 @@ CREATE VIEW state AS
     FROM twilio_messages m ORDER BY m.id;
 
 -- while the database is disarmed nothing is claimed
+BEGIN;
 SELECT body FROM twilio_send_sms('+15005550009', 'waits');
 SELECT (SELECT count(*) FROM twilio_private.waiting_tenants()) AS listed,
        (SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{1}', '{-infinity}')) AS claimed;
-DELETE FROM twilio_messages;
+ROLLBACK;
 
 -- a claim takes what is queued, due and not too late, for the API key where there is one, but not for who has opted out since;
 -- and who is listed for it
@@ -120,12 +121,13 @@ SELECT breakers AS "neither" FROM refused();
 ROLLBACK;
 
 -- what came of it cannot be written down: what Twilio has not taken waits, what it may have taken is not queued again
+BEGIN;
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', unnest(ARRAY['sent', 'unknown', 'retry', 'rejected']);
 UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
 SELECT m.body, twilio_private.set_aside(o.id, m.body, 'why') FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE o.kind = 'message';
 SELECT m.body, o.state, o.due_at = 'infinity' AS "in doubt", o.note FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref
 WHERE o.kind = 'message' ORDER BY m.id;
-DELETE FROM twilio_messages;
+ROLLBACK;
 
 -- after a crash what was under way is in doubt, if it may not simply be repeated, and the network may still hold it; after a
 -- promotion so is what is due
@@ -153,6 +155,7 @@ SELECT body, status, orders FROM state;
 ROLLBACK;
 
 -- an order that is not being sent is not what a worker has: whatever it says leaves it as it is
+BEGIN;
 SELECT id AS message FROM twilio_send_sms('+15005550009', 'queued') \gset
 SELECT id AS "order" FROM twilio_private.outbox WHERE ref = :'message' \gset
 CREATE TEMP TABLE before AS SELECT * FROM twilio_private.outbox WHERE id = :order;
@@ -166,10 +169,8 @@ SELECT twilio_private.end_doubt(:'alice', :'message');
 SELECT state FROM twilio_private.outbox WHERE id = :order;
 UPDATE twilio_messages SET sid = 'SM' || repeat('1', 32), status = 'pending' WHERE id = :'message';
 SELECT cardinality(twilio_private.build_requests('message', array_agg(o))) AS requests FROM twilio_private.outbox o WHERE id = :order;
-DELETE FROM twilio_messages WHERE id = :'message';
-DROP TABLE before;
+ROLLBACK;
 
 DROP VIEW state;
 DELETE FROM twilio_settings;
-DELETE FROM twilio_private.outbox;
 SELECT twilio_arm();
