@@ -122,7 +122,7 @@ COMMENT ON COLUMN twilio_private.credential.sealed IS 'The sealed secret, bound 
 COMMENT ON COLUMN twilio_private.credential.previous_key_id IS 'Which key opens the previous auth token.';
 COMMENT ON COLUMN twilio_private.credential.previous_sealed IS 'The previous auth token, which still validates webhooks for a while.';
 COMMENT ON COLUMN twilio_private.credential.previous_until IS 'When the previous auth token stops to validate webhooks (twilio.token_grace).';
-COMMENT ON COLUMN twilio_private.credential.updated_at IS 'When the credential was stored or re-sealed.';
+COMMENT ON COLUMN twilio_private.credential.updated_at IS 'When the secret was stored; sealing it anew under another key does not change that.';
 SELECT pg_catalog.pg_extension_config_dump('twilio_private.credential', '');
 
 CREATE FUNCTION twilio_private.store_credential(user_id uuid, kind text, key_id text, sealed bytea) RETURNS void

@@ -72,7 +72,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := CASE WHEN administrator THEN @extschema@.twilio_current_user_id() ELSE twilio_private.require_user() END;
     owner uuid;
 BEGIN

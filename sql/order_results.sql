@@ -287,14 +287,6 @@ REVOKE ALL ON FUNCTION twilio_private.release_orders(bigint[]) FROM PUBLIC;
 
 -- ---- called by the kinds --------------------------------------------------------------------------------------------
 
-CREATE FUNCTION twilio_private.settle_order(order_id bigint) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp
-AS $$
-    DELETE FROM twilio_private.outbox o WHERE o.id = settle_order.order_id AND o.state = 'unknown'
-$$;
-COMMENT ON FUNCTION twilio_private.settle_order(bigint) IS 'Ends an unknown order whose fate is clear now.';
-REVOKE ALL ON FUNCTION twilio_private.settle_order(bigint) FROM PUBLIC;
-
 CREATE FUNCTION twilio_private.requeue_order(order_id bigint, due_at timestamptz DEFAULT clock_timestamp()) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$

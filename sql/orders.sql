@@ -8,7 +8,7 @@
 --     queued ──claim, commit──► sending ──► done: the row leaves the table
 --        ▲                        ├─ not accepted (429, no connection) ──► queued, later
 --        │                        └─ unclear (timeout, 5xx, crash) ──► unknown, if not repeatable
---        └── requeue_order ◄── unknown ──settle_order──► done
+--        └── requeue_order ◄── unknown ──end_doubt──► done
 
 CREATE TABLE twilio_private.order_kind (
     kind text PRIMARY KEY,

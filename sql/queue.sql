@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     everybody CONSTANT text := CASE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
@@ -18,8 +18,10 @@ DECLARE
     default_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
 BEGIN
     RETURN QUERY
-        SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state, nullif(o.due_at, 'infinity'), o.expires_at, o.attempts,
-               o.attempted_at, date_trunc('milliseconds', clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
+        SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state,
+               nullif(o.due_at, 'infinity'), o.expires_at, o.attempts, o.attempted_at,
+               date_trunc('milliseconds',
+                          clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
                CASE
                    WHEN o.state = 'sending' AND o.due_at = 'infinity' THEN
                        concat('what became of it cannot be written down', ' (' || o.note || ')')
@@ -30,7 +32,8 @@ BEGIN
                    WHEN b.user_id IS NOT NULL THEN
                        concat('Twilio refuses the account (', 'error ' || b.error_code || ': ', b.message, '); verify it again')
                    WHEN everybody IS NOT NULL THEN everybody
-                   WHEN o.due_at > clock_timestamp() AND (o.attempts > 0 OR o.note IS NOT NULL) THEN concat('will be tried again', ' (' || o.note || ')')
+                   WHEN o.due_at > clock_timestamp() AND (o.attempts > 0 OR o.note IS NOT NULL) THEN
+                       concat('will be tried again', ' (' || o.note || ')')
                    WHEN o.due_at > clock_timestamp() THEN 'due later'
                    WHEN coalesce(s.rate_limit_per_second, default_pace) > 0 THEN
                        format('paced: %s per second', trim_scale(coalesce(s.rate_limit_per_second, default_pace)))
@@ -78,7 +81,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
 BEGIN
     RETURN QUERY

@@ -76,7 +76,8 @@ COMMENT ON COLUMN @extschema@.twilio_settings.rate_limit_per_second IS
 COMMENT ON COLUMN @extschema@.twilio_settings.max_in_flight IS
     'Requests in flight at most, null for twilio.user_max_in_flight. Set by administrators.';
 COMMENT ON COLUMN @extschema@.twilio_settings.auto_reply IS
-    'Text that answers every received SMS but STOP, START and HELP; null or empty for no answer.';
+    'Text that answers received SMS; null or empty for no answer. STOP, START and HELP get none, nor does who has opted out,
+and nobody does while sms_enabled is false.';
 
 -- An EXPLAIN shows what the planner expects of a condition, from the rows of all tenants: so of what people write there are
 -- no statistics.

@@ -59,7 +59,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
+    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     worker record;
 BEGIN

@@ -300,8 +300,10 @@ void makeKeyFile()
                     (errmsg("twilio: created key file \"%s\"", path.c_str()),
                      errhint("Back it up apart from the database: without it no stored credential can be opened.")));
         } else {
-            ereport(WARNING, (errmsg("twilio: key file \"%s\" cannot be used", path.c_str()),
-                              errdetail_internal("%s", error.what())));
+            ereport(WARNING,
+                    (errmsg("twilio: key file \"%s\" cannot be used", path.c_str()),
+                     errdetail_internal("%s", error.what()),
+                     errhint("Until it is put right no credential can be stored or used. No restart is needed.")));
         }
     }
 }
@@ -326,7 +328,8 @@ void run()
     try {
         makeKeyFile();
     } catch (const std::exception& problem) {
-        ereport(WARNING, (errmsg("twilio: the key file cannot be created"), errdetail_internal("%s", problem.what())));
+        ereport(WARNING, (errmsg("twilio: the key file cannot be created"), errdetail_internal("%s", problem.what()),
+                          errhint("The directory of twilio.key_file must be writable for the server's user.")));
     }
     std::uint32_t const event = pg::waitEvent("TwilioLauncherMain");
     while (!ShutdownRequestPending) {

@@ -36,7 +36,8 @@ Oid pgcryptoFunction(const char* name, int arguments)
     }
     ReleaseSysCacheList(candidates);
     if (!OidIsValid(found))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("pgcrypto has no function %s", name)));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("pgcrypto has no function %s", name),
+                        errhint("Run ALTER EXTENSION pgcrypto UPDATE.")));
     return found;
 }
 

@@ -56,6 +56,22 @@ VALUES (:'sid', repeat('y', 32), 'SK' || repeat('2', 32), repeat('p', 32))
 ON CONFLICT (user_id) DO UPDATE SET auth_token = excluded.auth_token;
 SELECT * FROM secrets();
 
+-- … and of two values the one in the SET list
+INSERT INTO twilio_settings (account_sid, auth_token) VALUES (:'sid', repeat('1', 32)) ON CONFLICT (user_id) DO UPDATE SET auth_token = repeat('2', 32);
+RESET ROLE;
+SELECT left(t, 1) AS stored FROM twilio_private.credential c, unnest(ARRAY[repeat('1', 32), repeat('2', 32)]) t
+WHERE c.kind = 'auth_token' AND twilio_private.webhook_valid(c.user_id, c.key_id, c.sealed, 'https://example.com/', '', '', 'GET',
+                                                             encode(hmac('https://example.com/', t, 'sha1'), 'base64'));
+SET ROLE regress_twilio_app;
+SELECT * FROM secrets();
+
+-- what was sealed as one kind, or for one user, does not open as another
+RESET ROLE;
+SELECT v.owner, v.kind, attempt(format('SELECT twilio_private.reseal(%L, %L, %L, %L) IS NULL', v.owner, v.kind, c.key_id, c.sealed))
+FROM (SELECT * FROM twilio_private.credential WHERE kind = 'auth_token') c,
+     LATERAL (VALUES (c.user_id, 'auth_token'), (c.user_id, 'api_key_secret'), ('00000000-0000-0000-0000-00000000000b', 'auth_token')) v (owner, kind);
+SET ROLE regress_twilio_app;
+
 -- an API key is a pair
 SELECT attempt('UPDATE twilio_settings SET api_key_secret = NULL');
 SELECT attempt($$UPDATE twilio_settings SET api_key_sid = NULL, api_key_secret = repeat('x', 32)$$);
@@ -101,13 +117,27 @@ TABLE verdict;
 SELECT pretend_verified();
 UPDATE twilio_settings SET api_key_secret = repeat('z', 32) WHERE user_id = '00000000-0000-0000-0000-00000000000a';
 TABLE verdict;
+SELECT DISTINCT kind FROM twilio_private.credential WHERE previous_sealed IS NOT NULL;
+SELECT pretend_verified();
+UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('3', 32) WHERE user_id = '00000000-0000-0000-0000-00000000000a';
+TABLE verdict;
+-- what waits because Twilio refuses the account goes on with a new token
+SELECT twilio_private.open_breaker('00000000-0000-0000-0000-00000000000a', 20003, 'Authenticate');
+SELECT count(*) AS refused FROM twilio_private.breaker;
+UPDATE twilio_settings SET auth_token = :'token' WHERE user_id = '00000000-0000-0000-0000-00000000000a';
+SELECT count(*) AS refused FROM twilio_private.breaker;
+
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a', false, NULL, NULL, NULL,
     twilio_private.refusal(401, 20003, 'Authenticate'), now());
 TABLE verdict;
 
 -- the permit to write these columns ends with the row that is not there, with the savepoint, and with the transaction
+BEGIN;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-0000000000ff', true, 'Name', 'active', 'Full', NULL, now());
-UPDATE twilio_settings SET is_verified = true;
+INSERT INTO twilio_settings (user_id, account_sid, auth_token) VALUES ('00000000-0000-0000-0000-0000000000ff', 'AC' || repeat('f', 32), repeat('f', 32));
+UPDATE twilio_settings SET is_verified = true WHERE user_id = '00000000-0000-0000-0000-0000000000ff';
+SELECT count(*) AS verified FROM twilio_settings WHERE is_verified;
+ROLLBACK;
 BEGIN;
 SAVEPOINT before;
 SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
@@ -117,6 +147,12 @@ COMMIT;
 SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
 UPDATE twilio_settings SET is_verified = true;
 TABLE verdict;
+-- … and is for one user
+BEGIN;
+SELECT twilio_private.permit_verification('00000000-0000-0000-0000-00000000000a');
+UPDATE twilio_settings SET is_verified = true WHERE user_id <> '00000000-0000-0000-0000-00000000000a';
+COMMIT;
+SELECT count(*) AS verified FROM twilio_settings WHERE is_verified;
 DROP VIEW verdict;
 DROP FUNCTION pretend_verified();
 

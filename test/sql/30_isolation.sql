@@ -10,6 +10,7 @@ INSERT INTO twilio_numbers (user_id, sid, phone_number) VALUES ('00000000-0000-0
 -- B sees B
 SET ROLE regress_twilio_app;
 SELECT account_sid FROM twilio_settings;
+SELECT account_sid FROM twilio_get_settings();
 SELECT sid FROM twilio_numbers;
 SELECT DISTINCT user_id FROM twilio_audit_log;
 SELECT running IS NOT NULL AS said, armed, enabled, pid, last_error FROM twilio_status;

@@ -106,6 +106,8 @@ SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempote
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms(NULL, 'once', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '+15005550012', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', media_urls => '{https://example.com/a}', idempotency_key => 'k')$$);
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', send_at => now() + interval '1 hour', idempotency_key => 'k')$$);
 SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
 SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
 -- ... of a message whose sender the Messaging Service chooses
@@ -126,6 +128,7 @@ SET twilio.user_id = :'bob';
 SELECT twilio_cancel_message(:'first') AS "another's";
 SELECT attempt(format('SELECT twilio_retry_message(%L)', :'first')) AS "another's";
 SELECT count(*) FROM twilio_messages;
+SELECT (SELECT count(*) FROM twilio_queue) AS queue, (SELECT queued FROM twilio_status) AS status, user_id = :'bob' AS own, queued FROM twilio_tenant_status;
 SELECT attempt(format('INSERT INTO twilio_messages (user_id, to_number, body) VALUES (%L, %L, %L)', :'alice', '+15005550009', 'x'));
 SELECT attempt(format('INSERT INTO twilio_messages (user_id, to_number, body) VALUES (%L, %L, %L)', '00000000-0000-0000-0000-00000000000f', '+15005550009', 'x'));
 SET twilio.user_id = :'alice';
@@ -149,6 +152,7 @@ SELECT number, attempt(format('INSERT INTO twilio_opt_outs (phone_number) VALUES
 FROM unnest(ARRAY['+1 500 555 0011', '15005550011', '(500) 555-0011', '', '+15005550011', 'whatsapp:+15005550011']) number;
 SELECT attempt($$UPDATE twilio_opt_outs SET phone_number = phone_number || ' '$$);
 SELECT status FROM twilio_send_sms('+15005550011', 'kept back');
+SELECT status, error_code FROM twilio_send_sms('+15005550011', 'kept back', '+15005550012') AS "from whichever number";
 
 -- the figures have every day, today too, where the server's clock skips a midnight
 SET TimeZone = 'America/Santiago';
@@ -159,11 +163,18 @@ RESET TimeZone;
 
 -- an upsert, as clients make it, of somebody who had opted in again
 UPDATE twilio_opt_outs SET opted_in_at = now();
+SELECT clock_timestamp() AS before \gset
 INSERT INTO twilio_opt_outs (phone_number) SELECT phone_number FROM twilio_opt_outs
 ON CONFLICT (user_id, phone_number) DO UPDATE SET phone_number = excluded.phone_number;
-SELECT phone_number, opted_in_at FROM twilio_opt_outs;
+SELECT phone_number, opted_in_at, opted_out_at > :'before' AS "since now" FROM twilio_opt_outs;
+UPDATE twilio_opt_outs SET opted_in_at = now();
+SELECT DISTINCT s.status FROM unnest(ARRAY[NULL, '+15005550012']) sender, LATERAL twilio_send_sms('+15005550011', 'in again', sender) s;
 RESET ROLE;
 DELETE FROM twilio_opt_outs;
+-- the figures are the caller's own for a superuser, too
+SET twilio.user_id = :'bob';
+SELECT sum(messages) FROM twilio_messages_per_day();
+SET twilio.user_id = :'alice';
 -- what goes with a message
 DELETE FROM twilio_messages WHERE user_id = :'alice';
 SELECT (SELECT count(*) FROM twilio_message_events) AS events, (SELECT count(*) FROM twilio_private.outbox) AS orders;

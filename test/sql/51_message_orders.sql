@@ -47,6 +47,15 @@ SELECT body FROM twilio_send_sms('+15005550010', 'opted out');
 SELECT request FROM answer('rejected', code => 21610);
 SELECT phone_number, reason, opted_in_at FROM twilio_opt_outs;
 SELECT status, error_code FROM twilio_send_sms('+15005550010', 'not sent');
+-- of two that are refused together, only one says that its recipient has opted out
+INSERT INTO twilio_messages (to_number, body) SELECT '+1500555001' || i, 'together' FROM generate_series(3, 4) i;
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
+SELECT twilio_private.record_orders(array_agg(id ORDER BY id), '{rejected,rejected}', '{400,400}', '{21610,21211}', '{"opted out","no number"}',
+                                    NULL, NULL, NULL, ARRAY[now(), now()]) FROM twilio_private.outbox WHERE kind = 'message';
+SELECT m.to_number, m.error_code, o.reason FROM twilio_messages m LEFT JOIN twilio_opt_outs o ON o.phone_number = m.to_number
+WHERE m.body = 'together' ORDER BY 1;
+DELETE FROM twilio_opt_outs WHERE phone_number = '+15005550013';
+DELETE FROM twilio_messages WHERE body = 'together';
 SELECT body FROM twilio_send_sms('+15005550009', 'retried');
 SELECT request FROM answer('retry');
 SELECT body FROM twilio_send_sms('+15005550009', 'expired');
@@ -88,7 +97,15 @@ DELETE FROM twilio_messages WHERE body = 'sent meanwhile';
 INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
 VALUES ('+15005550009', 'planned', 'MG' || repeat('0', 32), now() + interval '1 hour');
 SELECT count(*) FROM answer('sent', '{"status": "scheduled"}');
-SELECT twilio_cancel_message(id) FROM twilio_messages WHERE body = 'planned';
+SELECT id AS planned FROM twilio_messages WHERE body = 'planned' \gset
+SET ROLE regress_twilio_app;
+SET twilio.user_id = '00000000-0000-0000-0000-00000000000b';
+SELECT twilio_cancel_message(:'planned') AS "another's";
+RESET ROLE;
+SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
+SET twilio.user_id = :'alice';
+SELECT twilio_cancel_message(:'planned'), twilio_cancel_message(:'planned') AS again;
+SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
 -- … or does not know it yet
 SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
 SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';
@@ -107,6 +124,10 @@ SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_messa
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
 SELECT r.status, r.sid, cardinality(r.former_sids) AS former FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT body, attempt(format('SELECT twilio_retry_message(%L)', id)) FROM twilio_messages WHERE status <> 'failed' OR error_code = 21610 ORDER BY id;
+-- who is in again gets what was kept back
+UPDATE twilio_opt_outs SET opted_in_at = now();
+SELECT r.body, r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'not sent';
+SELECT substring(request FROM 'Body=[^&]*') FROM answer('sent') WHERE request LIKE '%not%20sent%';
 DELETE FROM twilio_messages;
 DELETE FROM twilio_opt_outs;
 
@@ -121,11 +142,12 @@ $$;
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'twin' FROM generate_series(1, 3);
 SELECT request FROM answer('unknown');
 SELECT * FROM state;
--- one is not ours, one is older than the attempt, one reads differently, one answers what somebody wrote: two remain for three
-SELECT count(*) FROM looked_up(listed(9, 'twin') || '{"direction": "outbound-reply"}', listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
+-- one is not ours, one is older than the attempt, one reads differently, one answers what somebody wrote, one has a picture,
+-- one went to somebody else: two remain for three
+SELECT count(*) FROM looked_up(listed(7, 'twin') || '{"to": "+15005550008"}', listed(9, 'twin') || '{"direction": "outbound-reply"}', listed(8, 'twin') || '{"num_media": "1"}', listed(1, 'twin'), listed(2, 'twin', '1 hour'), listed(3, 'other'), listed(4, 'twin'));
 SELECT * FROM state;
 -- the second look has no date, and finds nothing either: sent again
-SELECT regexp_replace(looked_up, 'To=.*(&PageSize)', 'To=…\1') FROM looked_up(listed(1, 'twin'));
+SELECT looked_up FROM looked_up(listed(1, 'twin'));
 SELECT * FROM state;
 SELECT request FROM answer('sent');
 DELETE FROM twilio_messages;
@@ -142,7 +164,32 @@ SELECT sid = 'SM' || lpad('6', 32, '0') AS own FROM twilio_messages ORDER BY id 
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
--- … or not, where the user says so
+-- while one that reads the same is being sent, nothing is taken
+SELECT id AS lost FROM twilio_send_sms('+15005550009', 'twin') \gset
+SELECT count(*) FROM answer('unknown');
+SELECT id AS sending FROM twilio_send_sms('+15005550009', 'twin') \gset
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE ref = :'sending';
+SELECT count(*) FROM looked_up(listed(5, 'twin'));
+SELECT status, sid, orders FROM state;
+DELETE FROM twilio_messages WHERE id = :'sending';
+SELECT count(*) FROM looked_up(listed(5, 'twin'));
+SELECT status, sid FROM state;
+DELETE FROM twilio_messages;
+
+-- what is no list proves nothing; a trial account puts a sentence before the text
+SELECT body FROM twilio_send_sms('+15005550009', 'tried');
+SELECT count(*) FROM answer('unknown');
+SELECT count(*) FROM answer('sent', only_kind => 'message_look');
+SELECT o.subject, o.due_at > now() + interval '4 minutes' AS later FROM twilio_private.outbox o WHERE o.kind = 'message_look';
+SELECT count(*) FROM looked_up(listed(6, 'Sent from your Twilio trial account - tried'));
+SELECT status, sid FROM state;
+DELETE FROM twilio_messages;
+-- the next page leads to no other resource
+SELECT uri, twilio_private.next_page_of_messages(jsonb_build_object('next_page_uri', uri)) AS followed FROM (VALUES
+    ('/2010-04-01/Accounts/AC' || repeat('a', 32) || '/Messages.json?Page=1'),
+    ('/2010-04-01/Accounts/AC' || repeat('a', 32) || '/Calls.json?Page=1'), ('https://example.com/Messages.json?Page=1'), (NULL)) v (uri);
+
+-- not sent again, where the user says so
 UPDATE twilio_settings SET resend_unknown = false;
 SELECT body FROM twilio_send_sms('+15005550009', 'unresolved');
 SELECT request FROM answer('unknown');
@@ -262,6 +309,17 @@ SELECT '+15005550009', late, 'MG' || repeat('0', 32), now() + interval '1 hour',
 FROM unnest(ARRAY['5 minutes', '11 hours']) late;
 SELECT m.body, o.due_at > now() + interval '59 minutes' AS "kept here"
 FROM twilio_messages m JOIN twilio_private.outbox o ON o.ref = m.id ORDER BY m.id;
+DELETE FROM twilio_messages;
+
+-- what Twilio refuses to plan so shortly before its time waits here, but not what it will refuse then, too
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550009', 'too close', 'MG' || repeat('0', 32), now() + interval '16 minutes');
+SELECT count(*) FROM answer('rejected', code => 35118);
+INSERT INTO twilio_messages (to_number, body, messaging_service_sid, send_at)
+VALUES ('+15005550008', 'no number', 'MG' || repeat('0', 32), now() + interval '16 minutes');
+UPDATE twilio_private.outbox o SET state = 'unknown', attempted_at = now() FROM twilio_messages m WHERE m.id = o.ref AND m.body = 'too close';
+SELECT count(*) FROM answer('rejected', code => 21211);
+SELECT body, status, error_code FROM state;
 DELETE FROM twilio_messages;
 
 -- sent again after a callback that was faster than the answer, which is lost: one order is left

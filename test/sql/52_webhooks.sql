@@ -98,6 +98,18 @@ SELECT id AS second FROM twilio_send_sms('+15551230001', 'error') \gset
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'undelivered', 'ErrorCode', '30003'], :'m');
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed', 'ErrorCode', '30008'], :'m');
 SELECT * FROM life;
+-- … also where the status goes on; and an error that comes with a lower status is kept, and the status stays
+SELECT id AS both FROM twilio_send_sms('+15551230001', 'both') \gset
+\set m '?m=' :both
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000004', 'MessageStatus', 'sent', 'ErrorCode', '30008'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000004', 'MessageStatus', 'undelivered', 'ErrorCode', '30003'], :'m');
+SELECT id AS late FROM twilio_send_sms('+15551230001', 'late') \gset
+\set m '?m=' :late
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000005', 'MessageStatus', 'delivered'], :'m');
+SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000005', 'MessageStatus', 'sent', 'ErrorCode', '30008'], :'m');
+SELECT status, error_code FROM twilio_messages WHERE id IN (:'both', :'late') ORDER BY id;
+DELETE FROM twilio_messages WHERE id IN (:'both', :'late');
+\set m '?m=' :second
 -- a callback of the attempt before does not disturb the next
 SELECT status FROM twilio_retry_message(:'second');
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed', 'ErrorCode', '30008'], :'m');
@@ -109,10 +121,26 @@ SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageSt
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed']) AS "unknown SID";
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], '?m=' || :'alice') AS "unknown message";
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000009', 'MessageStatus', 'failed'], account => 'AC' || repeat('c', 32)) AS "unknown account";
+SELECT hook(ARRAY['MessageSid', 'SM9', 'MessageStatus', 'failed'], :'m') AS "no SID, which changes nothing";
+SELECT hook(ARRAY['X', 'y'], '', repeat('b', 32), 'AC' || repeat('B', 32)) AS "its SID in capitals";
+SELECT hook(ARRAY['X', repeat('y', 262144)]) AS "too large";
+-- … nor by what this backend knows of a token that was put into another's place
+BEGIN;
+UPDATE twilio_private.credential b SET key_id = a.key_id, sealed = a.sealed FROM twilio_private.credential a WHERE a.user_id = :'alice' AND b.user_id = :'bob';
+SELECT hook(ARRAY['X', 'y']) AS "A for A", hook(ARRAY['X', 'y'], account => 'AC' || repeat('b', 32)) AS "A's token for B";
+ROLLBACK;
 UPDATE twilio_settings SET is_active = false WHERE user_id = :'alice';
 SELECT hook(ARRAY['MessageSid', 'SM00000000000000000000000000000003', 'MessageStatus', 'failed'], :'m') AS "switched off";
 UPDATE twilio_settings SET is_active = true WHERE user_id = :'alice';
 SELECT status, count(*) FROM twilio_messages GROUP BY 1;
+
+-- with an API key: not before both are verified; refused since, it says nothing about the token
+BEGIN;
+UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32) WHERE user_id = :'alice';
+SELECT hook(ARRAY['X', 'y']) AS "a new key";
+SELECT count(twilio_private.record_verification(:'alice', v, 'x', 'active', 'Full', 'ok', now())::text) FROM unnest(ARRAY[true, false]) v;
+SELECT hook(ARRAY['X', 'y']) AS "a key that was verified";
+ROLLBACK;
 
 -- the token before is good for a while
 UPDATE twilio_settings SET auth_token = repeat('n', 32) WHERE user_id = :'alice';
@@ -137,10 +165,23 @@ SELECT says(12, ' Stop ');
 SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
 SELECT status, error_code FROM twilio_send_sms('+15551230001', 'not wanted');
 SELECT says(13, 'hello again') AS "no answer to who opted out";
+-- said again it dates from the first time
+SELECT opted_out_at AS since FROM twilio_opt_outs \gset
+SELECT says(17, 'stop');
+SELECT opted_out_at = :'since' AS "the same" FROM twilio_opt_outs;
+INSERT INTO twilio_opt_outs (user_id, phone_number) VALUES (:'bob', '+15551230001');
 SELECT says(14, 'START');
+SELECT opted_in_at IS NULL AS "has not come back to others" FROM twilio_opt_outs WHERE user_id = :'bob';
+DELETE FROM twilio_opt_outs WHERE user_id = :'bob';
 SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
 SELECT status FROM twilio_send_sms('+15551230001', 'welcome back');
 SELECT says(15, 'help');
+UPDATE twilio_settings SET sms_enabled = false WHERE user_id = :'alice';
+SELECT says(18, 'hello?') AS "no answer where SMS is switched off";
+UPDATE twilio_settings SET sms_enabled = true WHERE user_id = :'alice';
+SELECT attempt(format('SELECT twilio_retry_message(%L)', id)) AS "what was received" FROM twilio_messages WHERE body = 'hello?';
+SELECT hook(ARRAY['MessageSid', sid, 'MessageStatus', 'read']) AS "nobody reports about what was received" FROM twilio_messages WHERE body = 'hello?';
+SELECT status FROM twilio_messages WHERE body = 'hello?';
 SELECT says(16, 'arrêt', ARRAY['OptOutType', 'STOP']);
 SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
 SELECT direction, body, media_urls, num_media, encoding, status FROM twilio_messages ORDER BY id;

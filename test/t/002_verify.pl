@@ -189,10 +189,12 @@ as_user($node, 40, $verify);
 my $numbers = as_user($node, 40, 'SELECT count(*), count(DISTINCT sid), count(DISTINCT phone_number), bool_and(sms) FROM twilio_phone_numbers()', within => 10);
 is($numbers->{out}, '1200|1200|1200|t', '1,200 numbers are listed, over all pages, within the time of one question');
 is(as_user($node, 40, 'SELECT count(*) FROM twilio_numbers')->{out}, '1200', '... and kept in twilio_numbers');
-is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '0', '... where another user sees none of them');
+$node->safe_psql('postgres', "INSERT INTO twilio_numbers (user_id, sid, phone_number) VALUES ('" . user_id(1) . "', 'PN" . '1' x 32 . "', '+12025550101')");
+is(as_user($node, 1, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+12025550101', '... where another user sees none of them');
 $standin->change(account_sid(40), numbers => [ '+15005550006' ]);
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_phone_numbers()')->{out}, '+15005550006', 'numbers that are gone at Twilio');
 is(as_user($node, 40, 'SELECT string_agg(phone_number, \',\') FROM twilio_numbers')->{out}, '+15005550006', '... are gone here too');
+is(as_user($node, 1, 'SELECT count(*) FROM twilio_numbers')->{out}, '1', '... and those of another user are not');
 $standin->behave('status', status => 400, body_json => { code => 21481, message => 'Invalid PageToken', status => 400 }, match => { path => 'PageSize' });
 my $stale = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
 is($stale->{state}, 'PT502', 'a page that Twilio refuses says nothing against the credentials');
@@ -204,6 +206,35 @@ my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
 is($revoked->{state}, 'PT409', 'with credentials that Twilio no longer takes the list is PT409');
 like($revoked->{detail}, qr/20003/, '... with the code of Twilio');
 is(as_user($node, 40, 'SELECT count(*) FROM twilio_numbers')->{out}, '1', '... and the numbers are kept');
+
+# ---- changed while Twilio is asked ------------------------------------------------------------
+
+my ($key, $secret) = ('SK' . '2' x 32, 'k' x 32);
+configure($node, $standin, 41, keys => [ { sid => $key, secret => $secret } ]);
+my ($session, $other) = map { connect_session($node, user => 41) } 1 .. 2;
+my %change = (
+	'the Account SID' => "account_sid = '" . account_sid(42) . "'",
+	'the token' => "auth_token = '" . token(42) . "'",
+	'the secret of the API key' => "api_key_secret = '" . 's' x 32 . "'");
+for my $what (sort keys %change)
+{
+	for my $call ('twilio_verify()', 'twilio_phone_numbers()')
+	{
+		as_user($node, 41, sprintf "UPDATE twilio_settings SET account_sid = '%s', auth_token = '%s', api_key_sid = '$key', api_key_secret = '$secret'",
+			account_sid(41), token(41));
+		is(as_user($node, 41, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'an account is verified');
+		$other->run("BEGIN; UPDATE twilio_settings SET $change{$what}");
+		$session->send("SELECT * FROM $call");
+		wait_until { $node->safe_psql('postgres', 'SELECT wait_event_type FROM pg_stat_activity WHERE pid = ' . $session->pid) eq 'Lock' } 10,
+		  "... and $what is being changed when the answer to $call is recorded";
+		$other->run('COMMIT');
+		$session->result;
+		like($session->error, qr/PT409: Twilio settings have changed meanwhile/, '... which says so');
+		is(settings(41, 'is_verified'), 'f', '... and what has come in its place is not verified');
+	}
+}
+$standin->behave('status', status => 200, body_json => { sid => account_sid(42), status => 'active', type => 'Full', friendly_name => 'Another' }, times => 1);
+like(as_user($node, 40, $verify)->{error}, qr/PT502: Twilio gave an unusable answer/, 'an answer about another account is none');
 
 # ---- rate limit -------------------------------------------------------------------------------
 

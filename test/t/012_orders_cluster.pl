@@ -165,7 +165,7 @@ sub crash_with
 	cmp_ok($unknown, '>=', 10, '... the ten are');
 	cmp_ok($unknown, '<=', $most, "... and no more than $most");
 	is(parcels($node, $name, 'sent') + 10, posts($standin) - $so_far, '... nothing was sent twice');
-	$node->safe_psql('postgres', 'SELECT twilio_private.settle_order(id) FROM twilio_private.outbox');
+	$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE state = 'unknown'");
 	return;
 }
 

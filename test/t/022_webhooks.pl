@@ -115,6 +115,26 @@ my $refusals = () = slurp_file($node->logfile) =~ /webhook refused: /g;
 cmp_ok($refusals, '<', 100, '... and with few lines in the log');
 is(run_sql($node, "SELECT twilio_handle_webhook('x', '', 'x')", role => 'twilio_user', user => user_id(1))->{state}, '42501', 'a tenant may not call it');
 
+# Through PostgREST: what it is told of the URL is what a proxy has seen. The host is that of twilio.webhook_url.
+sub response_status
+{
+	my ($seen, $request) = @_;
+	my $headers = encode_json({ 'x-twilio-url' => $seen, 'x-twilio-signature' => $request->{headers}{'x-twilio-signature'},
+		'x-original-method' => 'POST', 'x-original-content-type' => $request->{headers}{'content-type'} });
+	my $body = unpack 'H*', $request->{body};
+	return $node->safe_psql('postgres', <<"END");
+SET request.headers = '$headers';
+SET ROLE twilio_webhook;
+BEGIN;
+SELECT FROM twilio_webhook('\\x$body'::bytea);
+SELECT coalesce(nullif(current_setting('response.status', true), ''), '200');
+END
+}
+my $elsewhere = 'https://evil.example.com/twilio/webhook';
+is(response_status($elsewhere, signed(url => $elsewhere, params => { %base, Body => 'x' })), '403', 'what Twilio has signed for another host is refused, wherever it comes in');
+is(response_status('http://127.0.0.1:8080/twilio/webhook?a=1', signed(url => webhook_url() . '?a=1', params => { %base, Body => 'x' })), '200',
+	'... and what it has signed for ours is believed');
+
 # ---- a key file that cannot be read -------------------------------------------------------------
 
 my $key_file = $node->data_dir . '/pg_twilio.key';

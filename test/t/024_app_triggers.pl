@@ -131,6 +131,8 @@ CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONST
 CREATE CONSTRAINT TRIGGER stumble AFTER UPDATE ON twilio_messages DEFERRABLE FOR EACH ROW EXECUTE FUNCTION stumble();
 INSERT INTO trouble VALUES ('53100');
 END
+# How it became known that Twilio has the message: api, where its answer was recorded; a look would be a poll.
+sub learned_from { my ($id) = @_; return $node->safe_psql('postgres', "SELECT source FROM twilio_message_events WHERE message_id = '$id' AND source <> 'local' ORDER BY id LIMIT 1") }
 my $waiting = send_sms($node, 1, body => 'no room to claim');
 wait_until { as_user($node, 1, "SELECT reason FROM twilio_queue WHERE message_id = '$waiting'")->{out} =~ /no room is left/ } 10, 'a message waits that cannot be claimed for want of room';
 goes_out('beside no room', '... others go on');
@@ -140,6 +142,7 @@ wait_until { slurp_file($node->logfile) =~ /recording an order failed: no room i
 goes_out('beside no state', '... others go on');
 $node->safe_psql('postgres', 'TRUNCATE trouble');
 wait_until { message($node, $stateless, 'sid') } 10, '... and when it has passed, it is written down by the same worker';
+is(learned_from($stateless), 'api', '... as Twilio has answered it');
 my $so_far = -s $node->logfile;
 $node->safe_psql('postgres', "INSERT INTO trouble VALUES ('54000'); CREATE TRIGGER put_off BEFORE UPDATE ON twilio_messages FOR EACH ROW EXECUTE FUNCTION put_off()");
 my $unwritten = send_sms($node, 1, body => 'no room to record');
@@ -147,6 +150,7 @@ wait_until { slurp_file($node->logfile, $so_far) =~ /recording an order failed: 
 goes_out('beside no room to commit', '... others go on');
 $node->safe_psql('postgres', 'TRUNCATE trouble');
 wait_until { message($node, $unwritten, 'sid') } 10, 'when there is room again, it is written down by the same worker';
+is(learned_from($unwritten), 'api', '... as Twilio has answered it');
 set_due_now($node, 'message');
 wait_until { message($node, $waiting, 'sid') } 10, '... and what has waited is sent';
 is(posts($standin, body => "no room to $_"), 1, "... once ($_)") for qw(claim record);

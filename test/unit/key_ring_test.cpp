@@ -161,6 +161,29 @@ TEST_F(KeyFile, refusesAnotherOwner)
     EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::wrong_owner);
 }
 
+TEST_F(KeyFile, ofRootMayBeReadByItsGroupAlone)
+{
+    constexpr id_t somebody = 12345;
+    write("a " + value + "\n");
+    if (::chown(path_.c_str(), 0, somebody) != 0)
+        GTEST_SKIP() << "only root can be somebody else for a while";
+    ASSERT_EQ(::chmod(directory_.c_str(), 0755), 0);
+    const auto readBySomebody = [&](mode_t mode) {
+        ::chmod(path_.c_str(), mode);
+        EXPECT_EQ(::setegid(somebody) | ::seteuid(somebody), 0);
+        try {
+            readKeyFile(path_);
+        } catch (...) {
+            EXPECT_EQ(::seteuid(0) | ::setegid(0), 0);
+            throw;
+        }
+        EXPECT_EQ(::seteuid(0) | ::setegid(0), 0);
+    };
+    EXPECT_NO_THROW(readBySomebody(0640));
+    for (const mode_t mode : {0644, 0660, 0650})
+        EXPECT_EQ(kindOf([&] { readBySomebody(mode); }), Kind::wrong_mode) << mode;
+}
+
 TEST_F(KeyFile, tellsWhatIsWrong)
 {
     EXPECT_EQ(kindOf([&] { readKeyFile(path_); }), Kind::missing);

@@ -138,6 +138,17 @@ TEST(AskQuota, forgetsWhoHasNotAskedForAMinute)
     EXPECT_EQ(quota.size(), 1u);
 }
 
+TEST(AskQuota, forgetsNobodyElse)
+{
+    AskQuota quota(60);
+    quota.take(tenant(1), start);
+    for (int i = 0; i < 60; i++)
+        EXPECT_TRUE(quota.take(tenant(2), start + 59s));
+    quota.take(tenant(1), start + 1min); // a minute later it looks whom to forget
+    EXPECT_TRUE(quota.take(tenant(2), start + 1min));
+    EXPECT_FALSE(quota.take(tenant(2), start + 1min));
+}
+
 TEST(AskQuota, takesANewLimitAtOnce)
 {
     AskQuota quota(2);

@@ -186,3 +186,18 @@ TEST(Turns, holdBackAnAccountThatTwilioRefusesUntilItIsListedAgain)
     EXPECT_EQ(turns.refusal(tenant(1)), nullptr);
     EXPECT_GT(countOf(turns.deal(10, start), 1), 0);
 }
+
+TEST(Turns, forgetWhoIsIdleAndNobodyElse)
+{
+    Turns turns;
+    turns.list({waiting(1), waiting(2), waiting(3)}, start);
+    turns.claimed(turns.deal(3, start), {{tenant(1), 1}, {tenant(2), 1}, {tenant(3), 1}});
+    turns.started(tenant(1));
+    turns.started(tenant(3));
+    turns.finished(tenant(3));
+    turns.list({}, start);
+    turns.forgetIdle();
+    EXPECT_NO_THROW(turns.finished(tenant(1))) << "it had a request in flight";
+    EXPECT_NO_THROW(turns.started(tenant(2))) << "it had an order ready";
+    EXPECT_THROW(turns.succeeded(tenant(3)), std::out_of_range) << "it had neither";
+}
