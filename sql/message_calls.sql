@@ -89,7 +89,7 @@ BEGIN
         IF FOUND THEN
             INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
             VALUES (owner, twilio_cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
-            PERFORM pg_notify('twilio', twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));
+            PERFORM twilio_private.notify_at_commit(twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));
             RETURN true;
         END IF;
     EXCEPTION WHEN serialization_failure THEN

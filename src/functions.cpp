@@ -4,6 +4,7 @@
 #include "guard.hpp"
 #include "json_scan.hpp"
 #include "lifecycle.hpp"
+#include "notices.hpp"
 #include "secrets.hpp"
 #include "settings.hpp"
 #include "shared.hpp"
@@ -357,5 +358,14 @@ Datum pg_twilio_may_commit_lazily(PG_FUNCTION_ARGS)
 {
     lifecycle::mayCommitLazily(PG_GETARG_OID(0), PG_GETARG_OID(1));
     PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_notify_at_commit);
+Datum pg_twilio_notify_at_commit(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        notices::notifyAtCommit(std::string(pg::argument(fcinfo, 0)));
+        PG_RETURN_VOID();
+    });
 }
 }
