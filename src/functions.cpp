@@ -28,24 +28,26 @@ Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& s
     });
 }
 
-std::optional<std::string> claimedSubject()
+// Empty where there is no claim. One that is no text is a claim all the same: it names nobody.
+std::string claimedSubject()
 {
     const char* claims = GetConfigOption("request.jwt.claims", true, false);
-    return claims == nullptr ? std::nullopt : topLevelString(claims, "sub");
+    if (claims == nullptr || *claims == '\0')
+        return {};
+    if (auto const subject = topLevelString(claims, "sub"))
+        return *subject;
+    return onlyMembers(claims, "sub") == "{}" ? "" : "nobody";
 }
 
 std::optional<pg_uuid_t> claimedUser()
 {
     auto const source = static_cast<settings::Identity>(settings::identity);
-    std::optional<std::string> subject;
+    std::string subject;
     if (source == settings::Identity::jwt || source == settings::Identity::automatic)
         subject = claimedSubject();
-    if (source == settings::Identity::setting ||
-        (source == settings::Identity::automatic && (!subject || subject->empty())))
+    if (source == settings::Identity::setting || (source == settings::Identity::automatic && subject.empty()))
         subject = settings::userId;
-    if (!subject || subject->empty())
-        return std::nullopt;
-    return pg::parseUuid(*subject);
+    return subject.empty() ? std::nullopt : pg::parseUuid(subject);
 }
 
 // The user id that the administrator has mapped the login role to.
