@@ -129,15 +129,8 @@ DECLARE
     owner CONSTANT uuid := twilio_private.require_user();
     message @extschema@.twilio_messages;
 BEGIN
-    BEGIN
-        SELECT * INTO message FROM @extschema@.twilio_messages m
-        WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
-    EXCEPTION WHEN serialization_failure THEN
-        RAISE EXCEPTION 'the message has changed meanwhile'
-            USING ERRCODE = 'PT409',
-                  DETAIL = 'It was changed since this transaction began.',
-                  HINT = 'Repeat the call in a new transaction.';
-    END;
+    SELECT * INTO message FROM @extschema@.twilio_messages m
+    WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
     IF message.id IS NULL THEN
         RAISE EXCEPTION 'Message not found'
             USING ERRCODE = 'PT404',
@@ -177,6 +170,11 @@ BEGIN
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
     VALUES (owner, message.id, 'pending', 'local') ON CONFLICT DO NOTHING;
     RETURN message;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'the message has changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'It was changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_retry_message(uuid) IS

@@ -177,8 +177,14 @@ $repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tw
 as_user($node, 1, "SELECT twilio_cancel_message('$canceled'), twilio_retry_message('$failed')");
 is($repeatable->run("SAVEPOINT s; SELECT twilio_cancel_message('$canceled')"), 'f', 'who is late in a repeatable read does not cancel');
 like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, '... nor retry, and sees no 40001');
-$repeatable->quit;
+$repeatable->run('ROLLBACK');
 becomes($failed, 'failed', '... which was done once');
+$node->safe_psql('postgres', "INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES ('" . user_id(1) . "', 'message_fetch', '$failed', now() + '1 h')");
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages');
+$node->safe_psql('postgres', "UPDATE twilio_private.outbox SET note = 'claimed' WHERE ref = '$failed'");
+like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, 'nor does who is late retry one whose order the worker has taken since');
+$repeatable->quit;
+$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE ref = '$failed'");
 
 $id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
 is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');
