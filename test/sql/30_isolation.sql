@@ -62,6 +62,12 @@ UPDATE twilio_numbers SET is_default = (sid = 'PN2');
 SELECT sid, is_default FROM twilio_numbers ORDER BY sid;
 UPDATE twilio_numbers SET is_default = true WHERE sid = 'PN1';
 SELECT sid, is_default FROM twilio_numbers ORDER BY sid;
+BEGIN;
+SET CONSTRAINTS ALL IMMEDIATE;
+UPDATE twilio_numbers SET is_default = true WHERE sid = 'PN2';
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT sid FROM twilio_numbers WHERE is_default;
+ROLLBACK;
 -- another account has other numbers
 UPDATE twilio_settings SET account_sid = 'AC' || repeat('c', 32);
 SELECT count(*) FROM twilio_numbers;
