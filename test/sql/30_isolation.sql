@@ -93,7 +93,7 @@ SELECT attempt('SELECT twilio_verify()'), attempt('SELECT twilio_rotate_key()');
 -- what a user may not call
 SET ROLE regress_twilio_app;
 SELECT attempt('SELECT twilio_rotate_key()'), attempt('SELECT twilio_arm()'), attempt('SELECT twilio_disarm()');
-SELECT attempt('SELECT * FROM twilio_private.status()');
+SELECT attempt('SELECT * FROM twilio_private.status(true)');
 
 -- objects that shadow ours change nothing
 CREATE TEMP TABLE twilio_settings (user_id uuid, account_sid text);
