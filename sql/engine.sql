@@ -250,6 +250,12 @@ COMMENT ON FUNCTION twilio_private.may_commit_lazily(regclass, regclass) IS
 the one table and to insert rows into the other. PostgreSQL 14 cannot tell: there it waits.';
 REVOKE ALL ON FUNCTION twilio_private.may_commit_lazily(regclass, regclass) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.notify_at_commit(notice text) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_notify_at_commit';
+COMMENT ON FUNCTION twilio_private.notify_at_commit(text) IS
+    'Tells the listeners of the channel twilio when this transaction commits; one that is prepared tells them nothing.';
+REVOKE ALL ON FUNCTION twilio_private.notify_at_commit(text) FROM PUBLIC;
+
 -- ---- texts ---------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION twilio_private.read_webhook(

@@ -84,15 +84,3 @@ $$;
 COMMENT ON FUNCTION twilio_private.actor() IS
     'The role that issued the statement, also inside SECURITY DEFINER functions, where current_user is their owner.';
 REVOKE ALL ON FUNCTION twilio_private.actor() FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.is_administrator() RETURNS boolean
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN pg_has_role(twilio_private.actor(), 'twilio_admin', 'USAGE');
-END
-$$;
-COMMENT ON FUNCTION twilio_private.is_administrator() IS
-    'Whether the role that issued the statement is a member of twilio_admin, and so sees what is everybody''s.';
-REVOKE ALL ON FUNCTION twilio_private.is_administrator() FROM PUBLIC;

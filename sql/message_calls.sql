@@ -65,31 +65,30 @@ REVOKE ALL ON FUNCTION @extschema@.twilio_send_sms(text, text, text, text[], tim
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_send_sms(text, text, text, text[], timestamptz, text) TO twilio_user;
 
 -- SECURITY DEFINER: a user may not change messages or orders. It touches the user's own message; an administrator may
--- cancel anybody's.
-CREATE FUNCTION @extschema@.twilio_cancel_message(id uuid) RETURNS boolean
+-- cancel anybody's. Who is one the caller has to say: in here current_user is the owner.
+CREATE FUNCTION twilio_private.cancel_message(id uuid, administrator boolean) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := CASE WHEN administrator THEN @extschema@.twilio_current_user_id() ELSE twilio_private.require_user() END;
     owner uuid;
 BEGIN
     BEGIN
         -- The order first, as the worker does: who gets hold of it decides whether the message goes out.
         DELETE FROM twilio_private.outbox o
-        WHERE o.ref = twilio_cancel_message.id AND o.kind = 'message' AND o.state = 'queued' AND (administrator OR o.user_id = caller)
+        WHERE o.ref = cancel_message.id AND o.kind = 'message' AND o.state = 'queued' AND (administrator OR o.user_id = caller)
         RETURNING o.user_id INTO owner;
         IF FOUND THEN
             UPDATE @extschema@.twilio_messages m SET status = 'canceled', updated_at = clock_timestamp()
-            WHERE m.user_id = owner AND m.id = twilio_cancel_message.id AND m.sid IS NULL;
+            WHERE m.user_id = owner AND m.id = cancel_message.id AND m.sid IS NULL;
         END IF;
         -- One that has a SID by now was sent: a callback has brought it while the order was locked.
         IF FOUND THEN
             INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
-            VALUES (owner, twilio_cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
-            PERFORM pg_notify('twilio', twilio_private.notice(owner, twilio_cancel_message.id, 'canceled'));
+            VALUES (owner, cancel_message.id, 'canceled', 'local') ON CONFLICT DO NOTHING;
+            PERFORM twilio_private.notify_at_commit(twilio_private.notice(owner, cancel_message.id, 'canceled'));
             RETURN true;
         END IF;
     EXCEPTION WHEN serialization_failure THEN
@@ -99,19 +98,26 @@ BEGIN
     IF administrator THEN
         SELECT m.user_id INTO owner
         FROM @extschema@.twilio_settings s JOIN @extschema@.twilio_messages m ON m.user_id = s.user_id
-        WHERE m.id = twilio_cancel_message.id;
+        WHERE m.id = cancel_message.id;
     ELSE
         owner := caller;
     END IF;
     INSERT INTO twilio_private.outbox (user_id, kind, ref)
     SELECT m.user_id, 'message_cancel', m.id FROM @extschema@.twilio_messages m
-    WHERE m.user_id = owner AND m.id = twilio_cancel_message.id AND m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted')
+    WHERE m.user_id = owner AND m.id = cancel_message.id AND m.sid IS NOT NULL AND m.status IN ('scheduled', 'accepted')
       AND m.send_at > clock_timestamp()
       AND NOT EXISTS (SELECT FROM twilio_private.outbox o WHERE o.ref = m.id AND o.kind = 'message_cancel');
     RETURN FOUND OR EXISTS (SELECT FROM twilio_private.outbox o
-                            WHERE o.ref = twilio_cancel_message.id AND o.user_id = owner AND o.kind = 'message_cancel');
+                            WHERE o.ref = cancel_message.id AND o.user_id = owner AND o.kind = 'message_cancel');
 END
 $$;
+COMMENT ON FUNCTION twilio_private.cancel_message(uuid, boolean) IS 'Cancels a message of the current user, or for an administrator of anybody.';
+REVOKE ALL ON FUNCTION twilio_private.cancel_message(uuid, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION twilio_private.cancel_message(uuid, boolean) TO twilio_user;
+
+CREATE FUNCTION @extschema@.twilio_cancel_message(id uuid) RETURNS boolean
+LANGUAGE sql
+RETURN twilio_private.cancel_message(id, pg_has_role(current_user, 'twilio_admin', 'USAGE'));
 COMMENT ON FUNCTION @extschema@.twilio_cancel_message(uuid) IS
     'Cancels a message that has not been handed to Twilio; true when that was in time.
 For a message that Twilio keeps for its send_at, true means that Twilio is being told; its status becomes canceled then.
@@ -129,15 +135,8 @@ DECLARE
     owner CONSTANT uuid := twilio_private.require_user();
     message @extschema@.twilio_messages;
 BEGIN
-    BEGIN
-        SELECT * INTO message FROM @extschema@.twilio_messages m
-        WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
-    EXCEPTION WHEN serialization_failure THEN
-        RAISE EXCEPTION 'the message has changed meanwhile'
-            USING ERRCODE = 'PT409',
-                  DETAIL = 'It was changed since this transaction began.',
-                  HINT = 'Repeat the call in a new transaction.';
-    END;
+    SELECT * INTO message FROM @extschema@.twilio_messages m
+    WHERE m.user_id = owner AND m.id = twilio_retry_message.id AND m.direction = 'outbound' FOR NO KEY UPDATE;
     IF message.id IS NULL THEN
         RAISE EXCEPTION 'Message not found'
             USING ERRCODE = 'PT404',
@@ -177,6 +176,11 @@ BEGIN
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, source)
     VALUES (owner, message.id, 'pending', 'local') ON CONFLICT DO NOTHING;
     RETURN message;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'the message has changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'It was changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_retry_message(uuid) IS

@@ -86,7 +86,7 @@ BEGIN
         SELECT f.user_id, f.id, f.status, f.error_code, fail_messages.source FROM failed f
         ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
     )
-    SELECT count(pg_notify('twilio', twilio_private.notice(f.user_id, f.id, f.status))) INTO told FROM failed f;
+    SELECT count(twilio_private.notify_at_commit(twilio_private.notice(f.user_id, f.id, f.status))) INTO told FROM failed f;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.fail_messages(uuid[], uuid[], int[], text[], text) IS
@@ -115,7 +115,7 @@ BEGIN
         SELECT c.user_id, c.id, c.status, 'local' FROM changed c
         ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
     )
-    SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
+    SELECT count(twilio_private.notify_at_commit(twilio_private.notice(c.user_id, c.id, c.status))) INTO told FROM changed c;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.set_waiting(uuid[], uuid[], text) IS

@@ -108,7 +108,7 @@ BEGIN
         ON CONFLICT (user_id, message_id, status, coalesce(error_code, 0)) DO NOTHING
         RETURNING message_id, error_code
     )
-    SELECT count(pg_notify('twilio', twilio_private.notice(c.user_id, c.id, c.status))),
+    SELECT count(twilio_private.notify_at_commit(twilio_private.notice(c.user_id, c.id, c.status))),
            (SELECT array_agg(n.message_id) FROM noted n WHERE n.error_code = 21610)
     INTO told, refused FROM changed c;
     IF refused IS NOT NULL THEN

@@ -31,7 +31,7 @@ CREATE TABLE @extschema@.twilio_messages (
     submitted_at timestamptz,
     sent_at timestamptz,
     delivered_at timestamptz,
-    updated_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     former_sids text[]
 ) WITH (fillfactor = 50);
 -- The order matters: of two indexes that seem equally good, as all do while the table is small, the planner takes the

@@ -247,7 +247,7 @@ BEGIN
                n.expires_at
         FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
         IF failed THEN
-            PERFORM pg_notify('twilio', twilio_private.notice(n.user_id, n.id, n.status))
+            PERFORM twilio_private.notify_at_commit(twilio_private.notice(n.user_id, n.id, n.status))
             FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'failed';
         END IF;
     END IF;

@@ -55,6 +55,21 @@ CREATE POLICY administrators_see_all ON @extschema@.twilio_numbers FOR SELECT TO
 GRANT SELECT, UPDATE (is_default) ON @extschema@.twilio_numbers TO twilio_user;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.twilio_numbers', '');
 
+CREATE FUNCTION twilio_private.allow_two_defaults() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SET CONSTRAINTS @extschema@.one_default_per_user DEFERRED;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.allow_two_defaults() IS
+    'Lets a new default be set before the other one is cleared, also after SET CONSTRAINTS ALL IMMEDIATE.';
+REVOKE ALL ON FUNCTION twilio_private.allow_two_defaults() FROM PUBLIC;
+CREATE TRIGGER allow_two_defaults BEFORE UPDATE OF is_default ON @extschema@.twilio_numbers
+    FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.allow_two_defaults();
+
 -- SECURITY DEFINER only to be independent of the caller's grants: it touches rows of the user whose row was changed.
 CREATE FUNCTION twilio_private.keep_one_default() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

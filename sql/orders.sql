@@ -17,6 +17,8 @@ CREATE TABLE twilio_private.order_kind (
     result_function text NOT NULL,
     answer_members text[]
 );
+-- Of no tenant; but a member of pg_write_all_data could have messages repeated.
+ALTER TABLE twilio_private.order_kind ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE twilio_private.order_kind IS 'Which functions build the requests of a kind of order and take its results.';
 COMMENT ON COLUMN twilio_private.order_kind.kind IS 'Name of the kind, as in outbox.kind.';
 COMMENT ON COLUMN twilio_private.order_kind.repeatable IS 'Whether a request with an unclear end may simply be made again.';

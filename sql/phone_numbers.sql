@@ -87,30 +87,30 @@ BEGIN
     BEGIN
         PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
         PERFORM twilio_private.require_unchanged(account);
+
+        -- The list is live: rows may move from one page to the next while it is read.
+        INSERT INTO @extschema@.twilio_numbers AS known
+            (user_id, sid, phone_number, friendly_name, sms, mms, voice, sms_url, voice_url, date_created)
+        SELECT DISTINCT ON (n.value ->> 'sid')
+               owner, n.value ->> 'sid', n.value ->> 'phone_number', n.value ->> 'friendly_name',
+               coalesce(n.value #> '{capabilities,sms}' = 'true', false),
+               coalesce(n.value #> '{capabilities,mms}' = 'true', false),
+               coalesce(n.value #> '{capabilities,voice}' = 'true', false),
+               nullif(n.value ->> 'sms_url', ''), nullif(n.value ->> 'voice_url', ''),
+               twilio_private.parse_rfc2822(n.value ->> 'date_created')
+        FROM unnest(pages) page, jsonb_array_elements(page) n
+        WHERE n.value ->> 'sid' IS NOT NULL AND n.value ->> 'phone_number' IS NOT NULL
+        ON CONFLICT (user_id, sid) DO UPDATE
+        SET phone_number = excluded.phone_number, friendly_name = excluded.friendly_name,
+            sms = excluded.sms, mms = excluded.mms, voice = excluded.voice,
+            sms_url = excluded.sms_url, voice_url = excluded.voice_url,
+            date_created = excluded.date_created, refreshed_at = excluded.refreshed_at;
+        DELETE FROM @extschema@.twilio_numbers known
+        WHERE known.user_id = owner
+          AND NOT EXISTS (SELECT FROM unnest(pages) page, jsonb_array_elements(page) n WHERE n.value ->> 'sid' = known.sid);
     EXCEPTION WHEN serialization_failure THEN
         PERFORM twilio_private.refuse_changed();
     END;
-
-    -- The list is live: rows may move from one page to the next while it is read.
-    INSERT INTO @extschema@.twilio_numbers AS known
-        (user_id, sid, phone_number, friendly_name, sms, mms, voice, sms_url, voice_url, date_created)
-    SELECT DISTINCT ON (n.value ->> 'sid')
-           owner, n.value ->> 'sid', n.value ->> 'phone_number', n.value ->> 'friendly_name',
-           coalesce(n.value #> '{capabilities,sms}' = 'true', false),
-           coalesce(n.value #> '{capabilities,mms}' = 'true', false),
-           coalesce(n.value #> '{capabilities,voice}' = 'true', false),
-           nullif(n.value ->> 'sms_url', ''), nullif(n.value ->> 'voice_url', ''),
-           twilio_private.parse_rfc2822(n.value ->> 'date_created')
-    FROM unnest(pages) page, jsonb_array_elements(page) n
-    WHERE n.value ->> 'sid' IS NOT NULL AND n.value ->> 'phone_number' IS NOT NULL
-    ON CONFLICT (user_id, sid) DO UPDATE
-    SET phone_number = excluded.phone_number, friendly_name = excluded.friendly_name,
-        sms = excluded.sms, mms = excluded.mms, voice = excluded.voice,
-        sms_url = excluded.sms_url, voice_url = excluded.voice_url,
-        date_created = excluded.date_created, refreshed_at = excluded.refreshed_at;
-    DELETE FROM @extschema@.twilio_numbers known
-    WHERE known.user_id = owner
-      AND NOT EXISTS (SELECT FROM unnest(pages) page, jsonb_array_elements(page) n WHERE n.value ->> 'sid' = known.sid);
 
     PERFORM twilio_private.await_audit();
     RETURN QUERY

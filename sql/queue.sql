@@ -1,15 +1,15 @@
 -- twilio_queue: what waits to be done at Twilio and why; twilio_tenant_status: the same in figures, per user.
 
 -- SECURITY DEFINER: functions in a view run with the rights of whoever reads it, and orders are in twilio_private. It
--- returns the caller's own orders; an administrator sees all.
-CREATE FUNCTION twilio_private.visible_orders() RETURNS TABLE (
+-- returns the caller's own orders, to an administrator all. Who is one the view has to say: in here current_user is the
+-- owner. EXECUTE is granted, but without USAGE on the schema the view is the only way here.
+CREATE FUNCTION twilio_private.visible_orders(administrator boolean) RETURNS TABLE (
     user_id uuid, order_id bigint, kind text, message_id uuid, state text, due_at timestamptz, expires_at timestamptz,
     attempts int, attempted_at timestamptz, age interval, reason text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     everybody CONSTANT text := CASE
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
@@ -48,13 +48,13 @@ BEGIN
                                                        WHERE u.ref = o.ref AND u.kind = 'message'));
 END
 $$;
-COMMENT ON FUNCTION twilio_private.visible_orders() IS 'The rows of twilio_queue.';
-REVOKE ALL ON FUNCTION twilio_private.visible_orders() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION twilio_private.visible_orders() TO twilio_user;
+COMMENT ON FUNCTION twilio_private.visible_orders(boolean) IS 'The rows of twilio_queue.';
+REVOKE ALL ON FUNCTION twilio_private.visible_orders(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION twilio_private.visible_orders(boolean) TO twilio_user;
 
 CREATE VIEW @extschema@.twilio_queue WITH (security_barrier) AS
     SELECT o.user_id, o.order_id, o.kind, o.message_id, o.state, o.due_at, o.expires_at, o.attempts, o.attempted_at, o.age, o.reason
-    FROM twilio_private.visible_orders() o;
+    FROM twilio_private.visible_orders(pg_has_role(current_user, 'twilio_admin', 'USAGE')) o;
 COMMENT ON VIEW @extschema@.twilio_queue IS
     'What is to be done at Twilio and is not done yet, and why it waits. A user sees the own part, twilio_admin all.
 A message has one row, also while it is being looked up. The re-reading of final statuses and prices is not shown.';
@@ -74,14 +74,13 @@ COMMENT ON COLUMN @extschema@.twilio_queue.reason IS 'Why it waits.';
 GRANT SELECT ON @extschema@.twilio_queue TO twilio_user;
 
 -- SECURITY DEFINER: as visible_orders(). Counts what the last 24 hours brought, one index range per user.
-CREATE FUNCTION twilio_private.tenant_status() RETURNS TABLE (
+CREATE FUNCTION twilio_private.tenant_status(administrator boolean) RETURNS TABLE (
     user_id uuid, queued bigint, in_flight bigint, unknown bigint, lag interval, sent bigint, failed bigint, received bigint,
     last_error text, last_error_at timestamptz, breaker text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
 BEGIN
     RETURN QUERY
@@ -109,14 +108,14 @@ BEGIN
         WHERE administrator OR s.user_id = caller;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.tenant_status() IS 'The rows of twilio_tenant_status.';
-REVOKE ALL ON FUNCTION twilio_private.tenant_status() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION twilio_private.tenant_status() TO twilio_user;
+COMMENT ON FUNCTION twilio_private.tenant_status(boolean) IS 'The rows of twilio_tenant_status.';
+REVOKE ALL ON FUNCTION twilio_private.tenant_status(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION twilio_private.tenant_status(boolean) TO twilio_user;
 
 CREATE VIEW @extschema@.twilio_tenant_status WITH (security_barrier) AS
     SELECT t.user_id, t.queued, t.in_flight, t.unknown, t.lag, t.sent, t.failed, t.received, t.last_error, t.last_error_at,
            nullif(t.breaker, '') AS breaker
-    FROM twilio_private.tenant_status() t;
+    FROM twilio_private.tenant_status(pg_has_role(current_user, 'twilio_admin', 'USAGE')) t;
 COMMENT ON VIEW @extschema@.twilio_tenant_status IS
     'How the messages of each user are doing: a row for the own account, for twilio_admin one for every user.';
 COMMENT ON COLUMN @extschema@.twilio_tenant_status.user_id IS 'The user (tenant).';

@@ -87,6 +87,25 @@ ALTER TABLE @extschema@.twilio_settings
     ALTER verification_error SET STATISTICS 0,
     ALTER auto_reply SET STATISTICS 0;
 
+-- What keeps a secret out where the triggers that seal it do not fire. The CHECKs would, too, but show the row.
+CREATE FUNCTION twilio_private.refuse_unsealed() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'the secret is not sealed'
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'session_replication_role is replica, so the triggers that seal secrets do not fire.',
+              HINT = 'RESET session_replication_role; a replication brings the mask.';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_unsealed() IS 'Refuses a secret that nothing has sealed, without showing it.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_unsealed() FROM PUBLIC;
+CREATE TRIGGER step4_sealed BEFORE INSERT OR UPDATE ON @extschema@.twilio_settings
+    FOR EACH ROW WHEN (NEW.auth_token <> '••••••••' OR NEW.api_key_secret <> '••••••••')
+    EXECUTE FUNCTION twilio_private.refuse_unsealed();
+ALTER TABLE @extschema@.twilio_settings ENABLE ALWAYS TRIGGER step4_sealed;
+
 ALTER TABLE @extschema@.twilio_settings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_row ON @extschema@.twilio_settings TO twilio_user
     USING (user_id = (SELECT @extschema@.twilio_current_user_id()))

@@ -52,14 +52,13 @@ REVOKE ALL ON FUNCTION twilio_private.account_trouble(uuid) FROM PUBLIC;
 -- SECURITY DEFINER: functions in a view run with the rights of whoever reads it. EXECUTE is granted, but without USAGE
 -- on the schema the view is the only way here. What tells of other users is left out unless an administrator asks.
 CREATE FUNCTION twilio_private.status(
-    OUT running boolean, OUT state text, OUT armed boolean, OUT enabled boolean, OUT reason text, OUT hint text,
+    administrator boolean, OUT running boolean, OUT state text, OUT armed boolean, OUT enabled boolean, OUT reason text, OUT hint text,
     OUT queued bigint, OUT lag interval, OUT pid int, OUT started_at timestamptz, OUT in_flight int, OUT asks_answered bigint,
     OUT sent bigint, OUT failed bigint, OUT last_error text, OUT last_error_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    administrator CONSTANT boolean := twilio_private.is_administrator();
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     worker record;
 BEGIN
@@ -123,14 +122,14 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.status() IS 'The row of twilio_status.';
-REVOKE ALL ON FUNCTION twilio_private.status() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION twilio_private.status() TO twilio_user;
+COMMENT ON FUNCTION twilio_private.status(boolean) IS 'The row of twilio_status.';
+REVOKE ALL ON FUNCTION twilio_private.status(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION twilio_private.status(boolean) TO twilio_user;
 
 CREATE VIEW @extschema@.twilio_status WITH (security_barrier) AS
     SELECT s.running, s.state, s.armed, s.enabled, s.reason, s.hint, s.queued, s.lag, s.pid, s.started_at, s.in_flight,
            s.asks_answered, s.sent, s.failed, s.last_error, s.last_error_at
-    FROM twilio_private.status() s;
+    FROM twilio_private.status(pg_has_role(current_user, 'twilio_admin', 'USAGE')) s;
 COMMENT ON VIEW @extschema@.twilio_status IS
     'Whether the worker of this database runs, and why nothing is sent, by anybody or by the current user.
 One row; twilio_tenant_status has one per user. The figures from pid on are for administrators; others read null there.';

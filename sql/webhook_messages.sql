@@ -60,7 +60,7 @@ BEGIN
           AND (said_rank > twilio_private.status_rank(m.status) OR (m.error_code IS NULL AND said_code IS NOT NULL))
         RETURNING m.user_id, m.id, m.direction, m.to_number, m.sid, m.status INTO message;
         IF FOUND THEN
-            nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, message.status));
+            nothing := twilio_private.notify_at_commit(twilio_private.notice(message.user_id, message.id, message.status));
             EXIT;
         END IF;
 
@@ -78,7 +78,7 @@ BEGIN
         -- Else it is late or repeated, or about an attempt before: an event, no more.
         EXIT WHEN message.sid IS NOT NULL OR said_sid = ANY (message.former_sids);
         PERFORM twilio_private.adopt_sid(message.user_id, message.id, said_sid);
-        nothing := pg_notify('twilio', twilio_private.notice(message.user_id, message.id, said_status));
+        nothing := twilio_private.notify_at_commit(twilio_private.notice(message.user_id, message.id, said_status));
     END LOOP;
 
     INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source, raw)
@@ -172,7 +172,7 @@ BEGIN
         ELSIF word = 'START' THEN
             PERFORM twilio_private.opt_in(owner, sender);
         END IF;
-        PERFORM pg_notify('twilio', twilio_private.notice(owner, message_id, 'received'));
+        PERFORM twilio_private.notify_at_commit(twilio_private.notice(owner, message_id, 'received'));
     END IF;
 
     -- Delivered twice because the first answer got lost, it is answered twice.

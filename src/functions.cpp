@@ -4,6 +4,7 @@
 #include "guard.hpp"
 #include "json_scan.hpp"
 #include "lifecycle.hpp"
+#include "notices.hpp"
 #include "secrets.hpp"
 #include "settings.hpp"
 #include "shared.hpp"
@@ -27,24 +28,26 @@ Datum sealedRow(FunctionCallInfo fcinfo, const std::optional<secrets::Sealed>& s
     });
 }
 
-std::optional<std::string> claimedSubject()
+// Empty where there is no claim. One that is no text is a claim all the same: it names nobody.
+std::string claimedSubject()
 {
     const char* claims = GetConfigOption("request.jwt.claims", true, false);
-    return claims == nullptr ? std::nullopt : topLevelString(claims, "sub");
+    if (claims == nullptr || *claims == '\0')
+        return {};
+    if (auto const subject = topLevelString(claims, "sub"))
+        return *subject;
+    return onlyMembers(claims, "sub") == "{}" ? "" : "nobody";
 }
 
 std::optional<pg_uuid_t> claimedUser()
 {
     auto const source = static_cast<settings::Identity>(settings::identity);
-    std::optional<std::string> subject;
+    std::string subject;
     if (source == settings::Identity::jwt || source == settings::Identity::automatic)
         subject = claimedSubject();
-    if (source == settings::Identity::setting ||
-        (source == settings::Identity::automatic && (!subject || subject->empty())))
+    if (source == settings::Identity::setting || (source == settings::Identity::automatic && subject.empty()))
         subject = settings::userId;
-    if (!subject || subject->empty())
-        return std::nullopt;
-    return pg::parseUuid(*subject);
+    return subject.empty() ? std::nullopt : pg::parseUuid(subject);
 }
 
 // The user id that the administrator has mapped the login role to.
@@ -357,5 +360,14 @@ Datum pg_twilio_may_commit_lazily(PG_FUNCTION_ARGS)
 {
     lifecycle::mayCommitLazily(PG_GETARG_OID(0), PG_GETARG_OID(1));
     PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(pg_twilio_notify_at_commit);
+Datum pg_twilio_notify_at_commit(PG_FUNCTION_ARGS)
+{
+    return pg::entry([&]() -> Datum {
+        notices::notifyAtCommit(std::string(pg::argument(fcinfo, 0)));
+        PG_RETURN_VOID();
+    });
 }
 }

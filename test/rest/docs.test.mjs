@@ -127,6 +127,7 @@ test('every error message that the document names exists, and every column of th
     'message events are append-only',
     'the audit log is append-only',
     'the auth token was not kept',
+    'the secret is not sealed',
     'webhook refused',
   ];
   assert.deepEqual(

@@ -1,11 +1,23 @@
 -- What the other tests build on: the extension, three roles, and two helpers.
-SET client_min_messages = warning;
-CREATE EXTENSION pg_twilio CASCADE;
-RESET client_min_messages;
-
 CREATE ROLE regress_twilio_app LOGIN;
 CREATE ROLE regress_twilio_admin LOGIN;
 CREATE ROLE regress_twilio_stranger LOGIN;
+
+-- Default privileges give everything to everybody; of what is ours nobody has more by that (see 30_isolation to 32_schema).
+CREATE EXTENSION pgcrypto;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC, regress_twilio_app, regress_twilio_stranger;
+CREATE EXTENSION pg_twilio;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC, regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_twilio_app, regress_twilio_stranger;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC, regress_twilio_app, regress_twilio_stranger;
+SELECT count(*) FROM pg_default_acl;
+
 GRANT twilio_user TO regress_twilio_app;
 GRANT twilio_admin TO regress_twilio_admin;
 

@@ -23,6 +23,13 @@ SELECT id, attempt(format('SET twilio.user_id = %L', id)) FROM (VALUES
     ('{00000000-0000-0000-0000-00000000000B}'), ('0000000000000000000000000000000b'), ('')) given (id);
 SET request.jwt.claims = '{"sub": "no uuid"}';
 SELECT twilio_current_user_id() IS NULL AS nobody;
+
+-- a claim that is no text, or claims that are no object, leave nobody: the setting does not step in
+SET twilio.user_id = :'bob';
+SELECT claims, set_config('request.jwt.claims', claims, false) IS NOT NULL AND twilio_current_user_id() IS NULL AS nobody
+FROM (VALUES ('{"sub": 5}'), ('{"sub": {"id": "x"}}'), ('{"sub": ["00000000-0000-0000-0000-00000000000b"]}'), ('{"sub": false}'), ('no JSON'), ('[]'),
+             ('{"sub": null}'), ('{"sub": ""}'), ('{"role": "twilio_user", "app": {"sub": 5}}'), ('{}'), ('')) given (claims);
+SET twilio.user_id = '';
 SET request.jwt.claims = '{"role": "twilio_user"}';
 SELECT twilio_current_user_id() IS NULL AS nobody;
 

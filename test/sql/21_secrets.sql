@@ -184,7 +184,17 @@ TRUNCATE twilio_settings CASCADE;
 SELECT * FROM secrets();
 SELECT count(*) FROM twilio_private.credential;
 
--- a plaintext does not get past disabled triggers
+-- a plaintext does not get past triggers that a replica does not fire, and no error shows it
+SET session_replication_role = replica;
+SELECT attempt($$INSERT INTO twilio_settings (user_id, account_sid, auth_token) VALUES (gen_random_uuid(), 'AC' || repeat('1', 32), repeat('t', 32))$$);
+SELECT attempt($$INSERT INTO twilio_settings (user_id, account_sid, auth_token, api_key_sid, api_key_secret)
+    VALUES (gen_random_uuid(), 'AC', '••••••••', 'SK' || repeat('1', 32), repeat('s', 32))$$);
+INSERT INTO twilio_settings (user_id, account_sid, auth_token) VALUES ('00000000-0000-0000-0000-00000000000a', 'AC' || repeat('1', 32), '••••••••');
+SELECT attempt($$UPDATE twilio_settings SET auth_token = repeat('t', 32)$$);
+DELETE FROM twilio_settings;
+RESET session_replication_role;
+
+-- nor past disabled ones
 ALTER TABLE twilio_settings DISABLE TRIGGER ALL;
 SELECT split_part(attempt($$INSERT INTO twilio_settings (user_id, account_sid, auth_token)
     VALUES (gen_random_uuid(), 'AC' || repeat('1', 32), repeat('t', 32))$$), E'\n', 1);

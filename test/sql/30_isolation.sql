@@ -63,6 +63,12 @@ UPDATE twilio_numbers SET is_default = (sid = 'PN2');
 SELECT sid, is_default FROM twilio_numbers ORDER BY sid;
 UPDATE twilio_numbers SET is_default = true WHERE sid = 'PN1';
 SELECT sid, is_default FROM twilio_numbers ORDER BY sid;
+BEGIN;
+SET CONSTRAINTS ALL IMMEDIATE;
+UPDATE twilio_numbers SET is_default = true WHERE sid = 'PN2';
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT sid FROM twilio_numbers WHERE is_default;
+ROLLBACK;
 -- another account has other numbers
 UPDATE twilio_settings SET account_sid = 'AC' || repeat('c', 32);
 SELECT count(*) FROM twilio_numbers;
@@ -88,7 +94,7 @@ SELECT attempt('SELECT twilio_verify()'), attempt('SELECT twilio_rotate_key()');
 -- what a user may not call
 SET ROLE regress_twilio_app;
 SELECT attempt('SELECT twilio_rotate_key()'), attempt('SELECT twilio_arm()'), attempt('SELECT twilio_disarm()');
-SELECT attempt('SELECT * FROM twilio_private.status()');
+SELECT attempt('SELECT * FROM twilio_private.status(true)');
 
 -- objects that shadow ours change nothing
 CREATE TEMP TABLE twilio_settings (user_id uuid, account_sid text);

@@ -51,8 +51,8 @@ SELECT c.oid::regclass, r.rolname FROM our_relations c, pg_roles r
 WHERE c.relkind = 'r' AND c.relnamespace = 'twilio_private'::regnamespace AND r.rolname ~ '^twilio_'
   AND has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 
-\echo tenant tables without forced row-level security, or whose keys do not begin with user_id
-SELECT c.oid::regclass FROM our_tenant_tables c WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity);
+\echo tables without forced row-level security, and those of tenants whose keys do not begin with user_id
+SELECT c.oid::regclass FROM our_relations c WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity);
 SELECT k.conrelid::regclass, k.conname FROM our_tenant_tables c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('p', 'u', 'f')
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
 WHERE a.attname <> 'user_id' AND c.relname <> 'twilio_role_map' AND c.relnamespace <> 'twilio_private'::regnamespace;

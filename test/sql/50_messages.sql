@@ -147,6 +147,31 @@ SELECT id AS planned FROM twilio_send_sms('+15005550009', 'planned', send_at => 
 SELECT due_at > now() AS "kept here" FROM twilio_queue WHERE message_id = :'planned';
 UPDATE twilio_settings SET messaging_service_sid = NULL;
 
+-- a definer function of an administrator sees and cancels all, whoever calls it; that of a user does not, though an administrator calls it
+RESET ROLE;
+CREATE FUNCTION seen(OUT tenants bigint, OUT waiting boolean, OUT figures boolean) LANGUAGE sql SECURITY DEFINER AS $$
+    SELECT (SELECT count(*) FROM twilio_tenant_status), EXISTS (SELECT FROM twilio_queue), (SELECT in_flight IS NOT NULL FROM twilio_status)
+$$;
+CREATE FUNCTION stop(id uuid) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT twilio_cancel_message(stop.id)';
+ALTER FUNCTION seen OWNER TO regress_twilio_admin;
+ALTER FUNCTION stop OWNER TO regress_twilio_admin;
+SELECT count(*) AS tenants FROM twilio_settings;
+SET SESSION AUTHORIZATION regress_twilio_stranger;
+SET twilio.user_id = '';
+SELECT * FROM seen();
+SELECT stop(:'later');
+RESET SESSION AUTHORIZATION;
+ALTER FUNCTION seen OWNER TO regress_twilio_app;
+ALTER FUNCTION stop OWNER TO regress_twilio_app;
+SET SESSION AUTHORIZATION regress_twilio_admin;
+SET twilio.user_id = :'bob';
+SELECT * FROM seen();
+SELECT stop(:'planned');
+RESET SESSION AUTHORIZATION;
+DROP FUNCTION seen, stop;
+SET ROLE regress_twilio_app;
+SET twilio.user_id = :'alice';
+
 -- an opt-out is written as the messages that it keeps back
 SELECT number, attempt(format('INSERT INTO twilio_opt_outs (phone_number) VALUES (%L)', number))
 FROM unnest(ARRAY['+1 500 555 0011', '15005550011', '(500) 555-0011', '', '+15005550011', 'whatsapp:+15005550011']) number;

@@ -162,6 +162,7 @@ SELECT says(10, 'hello é👍', ARRAY['NumMedia', '2', 'MediaUrl0', 'https://api
 SELECT says(11, 'please stop');
 SELECT says(12, ' Stop ');
 SELECT says(12, ' Stop ');
+SELECT bool_and(updated_at >= created_at) AS "changed no earlier than written" FROM twilio_messages WHERE direction = 'inbound';
 SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
 SELECT status, error_code FROM twilio_send_sms('+15551230001', 'not wanted');
 SELECT says(13, 'hello again') AS "no answer to who opted out";

@@ -200,6 +200,12 @@ my $stale = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
 is($stale->{state}, 'PT502', 'a page that Twilio refuses says nothing against the credentials');
 like($stale->{detail}, qr/21481: Invalid PageToken/, '... but what Twilio said');
 $standin->calm;
+my $repeatable = connect_session($node, user => 40);
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_numbers');
+as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
+like($repeatable->run('SELECT * FROM twilio_phone_numbers()') . $repeatable->error, qr/PT409: Twilio settings have changed meanwhile/,
+	'who lists in a repeatable read what somebody else has listed since sees no 40001');
+$repeatable->quit;
 is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'before the account is verified the list is PT409');
 $standin->change(account_sid(40), token => token(99));
 my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $standin = start_standin();
-my $node = new_cluster('main', standin => $standin, conf => "twilio.poll_interval = 1h\ntwilio.webhook_url = '" . webhook_url() . "'\n");
+my $node = new_cluster('main', standin => $standin, conf => "max_prepared_transactions = 5\ntwilio.poll_interval = 1h\ntwilio.webhook_url = '" . webhook_url() . "'\n");
 wait_for_worker($node, 'postgres');
 my $service = 'MG' . 'a' x 32;
 enable_sending($node, $standin, 1, messaging_services => [$service]);
@@ -50,6 +50,21 @@ unlike($listener->run('SELECT 2'), qr/Hello/, '... without the text');
 as_user($node, 1, "INSERT INTO twilio_opt_outs (phone_number) VALUES ('+12025550152')");
 $id = as_user($node, 1, "INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'No more') RETURNING id")->{out};
 like(join("\n", $listener->run('SELECT 3')), qr/"message_id" : "$id", "status" : "failed"\}"/, '... also of one that fails at once');
+$id = send_sms($node, 1, body => 'For a callback');
+wait_until { message($node, $id, 'sid') } 5, 'a message waits for its callback';
+ok(handle_webhook($node, $standin->control(POST => 'callback', { account => account_sid(1), message => message($node, $id, 'sid'), status => 'delivered' }),
+	prepare => 'callback')->{ok}, 'a transaction can be prepared that takes a callback');
+ok(as_user($node, 1, "BEGIN; INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'Prepared'), ('+12025550199', 'Prepared, too');
+	SELECT twilio_cancel_message(id) FROM twilio_send_sms('+12025550199', 'Prepared and withdrawn'); PREPARE TRANSACTION 'messages'")->{ok},
+	'... and one that sends to somebody who has opted out, or cancels');
+run_sql($node, "COMMIT PREPARED '$_'") for qw(callback messages);
+is($node->safe_psql('postgres', "SELECT string_agg(status, ' ' ORDER BY id) FROM twilio_messages WHERE body IN ('Prepared', 'Prepared and withdrawn')"), 'failed canceled', 'committed, it has failed and is canceled');
+is(message($node, $id), 'delivered', '... and delivered');
+unlike($listener->run('SELECT 4'), qr/"(failed|canceled|delivered)"/, '... but nobody is notified');
+$node->safe_psql('postgres', "SET ROLE twilio_user; SET twilio.user_id = '" . user_id(1) . "'; BEGIN; SAVEPOINT a; SAVEPOINT b;
+	INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'kept'); RELEASE b; SAVEPOINT c;
+	INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'dropped'); ROLLBACK TO c; RELEASE a; SAVEPOINT d; ROLLBACK TO d; COMMIT");
+is(scalar(() = $listener->run('SELECT 5') =~ /"failed"/g), 1, 'what is rolled back to a savepoint notifies nobody, the rest does');
 as_user($node, 1, "UPDATE twilio_opt_outs SET opted_in_at = now() WHERE phone_number = '+12025550152'");
 $listener->quit;
 
@@ -162,8 +177,14 @@ $repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tw
 as_user($node, 1, "SELECT twilio_cancel_message('$canceled'), twilio_retry_message('$failed')");
 is($repeatable->run("SAVEPOINT s; SELECT twilio_cancel_message('$canceled')"), 'f', 'who is late in a repeatable read does not cancel');
 like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, '... nor retry, and sees no 40001');
-$repeatable->quit;
+$repeatable->run('ROLLBACK');
 becomes($failed, 'failed', '... which was done once');
+$node->safe_psql('postgres', "INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES ('" . user_id(1) . "', 'message_fetch', '$failed', now() + '1 h')");
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages');
+$node->safe_psql('postgres', "UPDATE twilio_private.outbox SET note = 'claimed' WHERE ref = '$failed'");
+like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, 'nor does who is late retry one whose order the worker has taken since');
+$repeatable->quit;
+$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE ref = '$failed'");
 
 $id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
 is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');

@@ -96,9 +96,11 @@ sub accepted { my ($standin, %filter) = @_; return posts($standin, accepted => '
 sub duplicates { my ($standin) = @_; return $standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')->{extra} }
 
 # Hands a signed request in, as an app does. %change replaces parts of it: url, body, signature, content_type, method.
+# prepare => the name under which the transaction is to be prepared instead of committed.
 sub handle_webhook
 {
 	my ($node, $request, %change) = @_;
+	my $prepare = delete $change{prepare};
 	my %part = (
 		url => $request->{url},
 		body => $request->{body},
@@ -108,8 +110,8 @@ sub handle_webhook
 		%change);
 	utf8::downgrade($part{body}, 1) or utf8::encode($part{body});
 	my $bytes = "'\\x" . unpack('H*', $part{body}) . "'";
-	return run_sql($node, "SELECT twilio_handle_webhook(" . join(', ', quote($part{url}), $bytes, map { quote($part{$_}) } qw(signature content_type method)) . ')',
-		role => 'twilio_webhook');
+	my $call = "SELECT twilio_handle_webhook(" . join(', ', quote($part{url}), $bytes, map { quote($part{$_}) } qw(signature content_type method)) . ')';
+	return run_sql($node, $prepare ? "BEGIN; $call; PREPARE TRANSACTION '$prepare'" : $call, role => 'twilio_webhook');
 }
 
 # A form and its signature, for those who need thousands of them; all others take what the official SDK has signed.
