@@ -172,6 +172,19 @@ test('GET, JSON, a path behind it, a query and ports are signed as the SDK does'
   assert.deepEqual((await bodies(tenant)).sort(), ['by GET', 'path', 'port', 'query']);
 });
 
+test('after a HEAD nobody loses what comes next', async () => {
+  const tenant = await stack.configuredTenant();
+  for (let n = 0; n < 40; n += 1) {
+    const head = await stack.request('HEAD', '/api/twilio_messages', {
+      token: tenant.token,
+      headers: { prefer: 'count=exact' },
+    });
+    assert.deepEqual([head.status, head.text, head.headers.get('content-range')?.split('/')[1]], [200, '', String(n)]);
+    assertTaken(await postForm(tenant, inbound(tenant)));
+  }
+  assert.equal((await messages(tenant)).length, 40);
+});
+
 test('what is not signed, or not rightly, is 403 and leaves no row', async () => {
   const tenant = await stack.configuredTenant();
   const other = await stack.configuredTenant();
