@@ -43,6 +43,7 @@ DECLARE
     most_bytes CONSTANT int := 262144;
     webhook record;
     said jsonb;
+    status text;
     owners uuid[];
     nothing text;
 BEGIN
@@ -74,7 +75,8 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    IF said ? 'MessageStatus' OR (said ? 'SmsStatus' AND said ->> 'SmsStatus' NOT IN ('received', 'receiving')) THEN
+    status := lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', '')) COLLATE "C");
+    IF status NOT IN ('', 'receiving', 'received') THEN
         IF NOT twilio_private.apply_callback(owners, webhook.message_id, said) THEN
             PERFORM twilio_private.count_refusal('the message is not one of the account');
             RETURN NULL;

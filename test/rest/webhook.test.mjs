@@ -100,6 +100,13 @@ test('a signed message is taken and becomes a row of its tenant', async () => {
   assert.equal((await messages(tenant)).length, 1);
 });
 
+test('what arrives is taken however its status is written', async () => {
+  const tenant = await stack.configuredTenant();
+  for (const status of [{ SmsStatus: '' }, { SmsStatus: 'Received' }, { MessageStatus: 'received' }, { SmsStatus: 'receiving' }])
+    assertTaken(await postForm(tenant, inbound(tenant, { Body: JSON.stringify(status), ...status })));
+  assert.equal((await messages(tenant)).filter(({ status }) => status === 'received').length, 4);
+});
+
 test('an unknown parameter and a repeated one are no obstacle', async () => {
   const tenant = await stack.configuredTenant();
   assertTaken(await postForm(tenant, inbound(tenant, { SomethingNew: 'x', Body: 'unknown' })));
