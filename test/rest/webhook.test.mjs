@@ -107,6 +107,12 @@ test('what arrives is taken however its status is written', async () => {
   assert.equal((await messages(tenant)).filter(({ status }) => status === 'received').length, 4);
 });
 
+test('an automatic reply is XML, whatever is in it', async () => {
+  const tenant = await stack.configuredTenant({ settings: { auto_reply: 'Closed <today>\u000b& tomorrow\u0001' } });
+  const { text } = await postForm(tenant, inbound(tenant));
+  assert.equal(text, '<Response><Message>Closed &lt;today&gt; &amp; tomorrow </Message></Response>');
+});
+
 test('an unknown parameter and a repeated one are no obstacle', async () => {
   const tenant = await stack.configuredTenant();
   assertTaken(await postForm(tenant, inbound(tenant, { SomethingNew: 'x', Body: 'unknown' })));
