@@ -95,21 +95,26 @@ COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text
     'Checks a webhook''s signature and applies it; returns the TwiML to answer, null when it is refused.';
 REVOKE ALL ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text) FROM PUBLIC;
 
--- The host is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
+-- Where Twilio finds us is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
 CREATE FUNCTION twilio_private.signed_url(seen text) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    public_url CONSTANT text := current_setting('twilio.webhook_url');
+    public_url CONSTANT text := regexp_replace(current_setting('twilio.webhook_url'), '://[^/@]*@', '://');
+    public_host CONSTANT text := substring(public_url FROM '^https?://[^/]+');
+    public_path CONSTANT text := rtrim(substr(public_url, length(public_host) + 1), '/');
+    seen_path CONSTANT text := substring(seen FROM '^https?://[^/?#]+(.*)$');
 BEGIN
     IF public_url = '' THEN
         RETURN seen;
     ELSIF seen IS NULL THEN
-        RETURN regexp_replace(public_url, '://[^/@]*@', '://');
+        RETURN public_url;
+    ELSIF seen_path ~ '^/twilio/webhook' AND NOT starts_with(seen_path, public_path) THEN
+        -- A proxy in front has taken away or changed what Twilio called, up to where nginx takes webhooks.
+        RETURN public_host || public_path || substr(seen_path, length('/twilio/webhook') + 1);
     END IF;
-    RETURN regexp_replace(substring(public_url FROM '^https?://[^/]+'), '://[^/@]*@', '://')
-           || substring(seen FROM '^https?://[^/?#]+(.*)$');
+    RETURN public_host || seen_path;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.signed_url(text) IS

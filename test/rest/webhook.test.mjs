@@ -185,6 +185,26 @@ test('GET, JSON, a path behind it, a query and ports are signed as the SDK does'
   assert.deepEqual((await bodies(tenant)).sort(), ['by GET', 'path', 'port', 'query']);
 });
 
+test('a prefix of twilio.webhook_url that a proxy in front takes away is signed, and nothing else', async () => {
+  const tenant = await stack.configuredTenant();
+  const setUrl = async (url) => {
+    await stack.sql(`ALTER SYSTEM SET twilio.webhook_url = '${url}'`);
+    await stack.sql('SELECT pg_reload_conf()');
+    await until('it is set', async () => (await stack.sql('SHOW twilio.webhook_url'))[0][0] === url);
+  };
+  const prefixed = `${PUBLIC}/crm/twilio/webhook`;
+  await setUrl(prefixed);
+  for (const suffix of ['', '/sms', '?a=1&b=%2F'])
+    assertTaken(await postForm(tenant, inbound(tenant), { suffix, signedUrl: prefixed + suffix }));
+  assertRefused(await postForm(tenant, inbound(tenant)));
+  await setUrl(`${URL}/`);
+  assertTaken(await postForm(tenant, inbound(tenant)));
+  assertTaken(await postForm(tenant, inbound(tenant), { suffix: '/?a=1' }));
+  await setUrl(URL);
+  assertTaken(await postForm(tenant, inbound(tenant)));
+  assertRefused(await postForm(tenant, inbound(tenant), { signedUrl: prefixed }));
+});
+
 test('after a HEAD nobody loses what comes next', async () => {
   const tenant = await stack.configuredTenant();
   for (let n = 0; n < 40; n += 1) {
