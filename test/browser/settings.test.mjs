@@ -101,6 +101,22 @@ test('what is typed while the settings are still being loaded is kept', async (t
   assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
 });
 
+test('what is saved while the settings are still being loaded changes them', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { voice_enabled: false } });
+  const page = await openPage(t, browser, stack, null);
+  await page.route('**/api/twilio-settings/', async (route) => {
+    await pause(700);
+    await route.continue();
+  });
+  await page.goto(`${stack.url}/twilio-settings#token=${tenant.token}`);
+  await page.getByLabel('Auth Token').fill('n'.repeat(32));
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  await shows(page, '#status', 'Not verified');
+  const { account_sid, voice_enabled } = await stored(tenant);
+  assert.deepEqual([account_sid, voice_enabled], [tenant.sid, false]);
+});
+
 test('what is typed while the settings are being saved is kept, and saved next time', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
