@@ -47,7 +47,7 @@ DECLARE
     owners uuid[];
     nothing text;
 BEGIN
-    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192
+    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 32768
        OR octet_length(body) > most_bytes THEN
         PERFORM twilio_private.count_refusal('no signature or too large');
         RETURN NULL;
