@@ -52,7 +52,7 @@ function send(path, { method = 'POST', headers = {}, body = '' }) {
       },
     );
     request.on('error', reject);
-    request.end(body);
+    request.end(Buffer.from(body)); // of a text Node would make the headers UTF-8, too
   });
 }
 
@@ -235,6 +235,10 @@ test('what is not signed, or not rightly, is 403 and leaves no row', async () =>
   );
   assertRefused(await send('/twilio/webhook', { method: 'GET' }));
   assertRefused(await send('/twilio/webhook', { body: 'nonsense' }));
+  const odd = '\xff'; // no UTF-8
+  for (const header of ['x-twilio-signature', 'content-type'])
+    assertRefused(await postForm(tenant, params, { headers: { [header]: odd } }));
+  assertRefused(await send(`/twilio/webhook?a=${odd}`, { body: 'a=1', headers: { 'x-twilio-signature': 'a' } }));
   assertRefused(await postForm(tenant, params, { token: 'w'.repeat(32) }));
   assertRefused(await postForm(tenant, params, { token: other.secret }));
   assertRefused(await postForm(tenant, params, { signedUrl: `${PUBLIC}/twilio/webhook/` }));
