@@ -19,11 +19,14 @@ export class Refusal extends Error {
     this.hint = answer?.hint ?? '';
   }
 
-  // One or two sentences for people. What a field must be is in the details, whatever they call the field.
+  // One or two sentences for people. What a field must be is in the details, whatever they call the field; what went wrong
+  // between servers is in the message, and its details are for developers.
   get sentence() {
     const [message, hint] = PLAIN[this.code] ?? [this.message, this.hint];
     const plain =
-      this.details && !/^PGRST/.test(this.code) && (this.status === 400 || !TECHNICAL.test(this.details));
+      this.details &&
+      !/^PGRST/.test(this.code) &&
+      (this.status === 400 || (this.status < 429 && !TECHNICAL.test(this.details)));
     const parts = [plain ? this.details : message.replace(/^./, (first) => first.toUpperCase())];
     if (hint && !TECHNICAL.test(hint)) parts.push(hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');

@@ -223,10 +223,16 @@ test('Twilio down: the page says so and keeps what it knew', async (t) => {
   await shows(page, '#status', 'Verified');
   await shows(page, '#numbers-list', tenant.number);
   await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '503', times: 1 });
-  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  const verify = page.getByRole('button', { name: 'Verify Credentials' });
+  const notice = page.locator('#account-notice');
+  await verify.click();
   await shows(page, '#account-notice', 'status.twilio.com');
+  assert.match(await notice.innerText(), /^Twilio's answer could not be used\. Try again later; /);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
   await shows(page, '#status', 'Verified');
+  await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '429', times: 1 });
+  await verify.click();
+  await shows(page, '#account-notice', 'Twilio asks to slow down. Try again in a few seconds.');
 });
 
 test('why the credentials could not be verified stays until the next action, whoever looks meanwhile', async (t) => {
