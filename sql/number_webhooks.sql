@@ -38,6 +38,17 @@ It happens when the transaction commits; twilio_numbers.sms_url shows it, twilio
 REVOKE ALL ON FUNCTION @extschema@.twilio_configure_webhooks() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_configure_webhooks() TO twilio_user;
 
+-- PostgREST takes it for a column of the table, where a request names it.
+CREATE FUNCTION @extschema@.twilio_reports_here(number @extschema@.twilio_numbers) RETURNS boolean
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT coalesce(number.sms_url = current_setting('twilio.webhook_url'), false);
+END;
+COMMENT ON FUNCTION @extschema@.twilio_reports_here(@extschema@.twilio_numbers) IS
+    'Whether what a number receives is reported to twilio.webhook_url: GET /api/twilio_numbers?select=*,twilio_reports_here.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_reports_here(@extschema@.twilio_numbers) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_reports_here(@extschema@.twilio_numbers) TO twilio_user;
+
 CREATE FUNCTION twilio_private.number_webhook_requests(orders twilio_private.outbox[])
 RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
 LANGUAGE plpgsql

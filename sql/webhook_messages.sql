@@ -180,6 +180,8 @@ BEGIN
     WHERE s.user_id = owner AND s.sms_enabled AND word IS NULL
       AND NOT EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
                       WHERE o.user_id = owner AND o.phone_number = sender AND o.opted_in_at IS NULL);
+    -- XML has no control characters, which a text pasted from slides may hold: Twilio could not read the answer.
+    reply := regexp_replace(reply, '[\u0001-\u0008\u000B\u000C\u000E-\u001F]', ' ', 'g');
     RETURN xmlelement(NAME "Response", CASE WHEN reply IS NOT NULL THEN xmlelement(NAME "Message", reply) END);
 END
 $$;

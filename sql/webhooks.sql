@@ -43,10 +43,11 @@ DECLARE
     most_bytes CONSTANT int := 262144;
     webhook record;
     said jsonb;
+    status text;
     owners uuid[];
     nothing text;
 BEGIN
-    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 8192
+    IF url IS NULL OR signature IS NULL OR octet_length(signature) > 200 OR octet_length(url) > 32768
        OR octet_length(body) > most_bytes THEN
         PERFORM twilio_private.count_refusal('no signature or too large');
         RETURN NULL;
@@ -74,7 +75,8 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    IF said ? 'MessageStatus' OR (said ? 'SmsStatus' AND said ->> 'SmsStatus' NOT IN ('received', 'receiving')) THEN
+    status := lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', '')) COLLATE "C");
+    IF status NOT IN ('', 'receiving', 'received') THEN
         IF NOT twilio_private.apply_callback(owners, webhook.message_id, said) THEN
             PERFORM twilio_private.count_refusal('the message is not one of the account');
             RETURN NULL;
@@ -93,21 +95,26 @@ COMMENT ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text
     'Checks a webhook''s signature and applies it; returns the TwiML to answer, null when it is refused.';
 REVOKE ALL ON FUNCTION twilio_private.receive_webhook(text, bytea, text, text, text) FROM PUBLIC;
 
--- The host is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
+-- Where Twilio finds us is ours to say, not the caller's: the signature must be for where twilio.webhook_url points.
 CREATE FUNCTION twilio_private.signed_url(seen text) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    public_url CONSTANT text := current_setting('twilio.webhook_url');
+    public_url CONSTANT text := regexp_replace(current_setting('twilio.webhook_url'), '://[^/@]*@', '://');
+    public_host CONSTANT text := substring(public_url FROM '^https?://[^/]+');
+    public_path CONSTANT text := rtrim(substr(public_url, length(public_host) + 1), '/');
+    seen_path CONSTANT text := substring(seen FROM '^https?://[^/?#]+(.*)$');
 BEGIN
     IF public_url = '' THEN
         RETURN seen;
     ELSIF seen IS NULL THEN
-        RETURN regexp_replace(public_url, '://[^/@]*@', '://');
+        RETURN public_url;
+    ELSIF seen_path ~ '^/twilio/webhook' AND NOT starts_with(seen_path, public_path) THEN
+        -- A proxy in front has taken away or changed what Twilio called, up to where nginx takes webhooks.
+        RETURN public_host || public_path || substr(seen_path, length('/twilio/webhook') + 1);
     END IF;
-    RETURN regexp_replace(substring(public_url FROM '^https?://[^/]+'), '://[^/@]*@', '://')
-           || substring(seen FROM '^https?://[^/?#]+(.*)$');
+    RETURN public_host || seen_path;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.signed_url(text) IS

@@ -196,6 +196,7 @@ function changed(settings, text) {
 // Saves what differs; what is typed until the answer comes is yet to be saved. Another window may have created or deleted
 // the settings meanwhile: then the other verb is right.
 async function store() {
+  if ($('workspace').dataset.account) take(await read()); // what is stored says what differs
   const differing = changes();
   if (stored && Object.keys(differing).length === 0) return stored;
   const sent = entered();
@@ -283,11 +284,15 @@ async function read() {
   }
 }
 
+function take(settings) {
+  show(settings);
+  delete $('workspace').dataset.account;
+}
+
 // Reads the settings anew, for instance because another window changed them.
 export async function reload() {
   try {
-    show(await read());
-    delete $('workspace').dataset.account;
+    take(await read());
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status !== 401) {

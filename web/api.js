@@ -6,6 +6,10 @@ const PART = 1000; // db-max-rows of deploy/postgrest.conf
 // Names of columns, SQL and HTTP are for developers, and so are the details that PostgREST itself gives.
 const TECHNICAL = /\b(SELECT|INSERT|UPDATE|PUT|SET LOCAL)\b|[a-z]_[a-z]/;
 
+// What nginx itself answers, by its code; its own words name programs and logs.
+const AWAY = ['The server is not available at the moment', 'Try again in a minute'];
+const PLAIN = { 502: AWAY, 503: AWAY, 504: ['The server takes too long', 'It may be done yet: look first'] };
+
 export class Refusal extends Error {
   constructor(status, answer) {
     super(answer?.message ?? `The server answered with status ${status}.`);
@@ -15,12 +19,16 @@ export class Refusal extends Error {
     this.hint = answer?.hint ?? '';
   }
 
-  // One or two sentences for people. What a field must be is in the details, whatever they call the field.
+  // One or two sentences for people. What a field must be is in the details, whatever they call the field; what went wrong
+  // between servers is in the message, and its details are for developers.
   get sentence() {
+    const [message, hint] = PLAIN[this.code] ?? [this.message, this.hint];
     const plain =
-      this.details && !/^PGRST/.test(this.code) && (this.status === 400 || !TECHNICAL.test(this.details));
-    const parts = [plain ? this.details : this.message.replace(/^./, (first) => first.toUpperCase())];
-    if (this.hint && !TECHNICAL.test(this.hint)) parts.push(this.hint);
+      this.details &&
+      !/^PGRST/.test(this.code) &&
+      (this.status === 400 || (this.status < 429 && !TECHNICAL.test(this.details)));
+    const parts = [plain ? this.details : message.replace(/^./, (first) => first.toUpperCase())];
+    if (hint && !TECHNICAL.test(hint)) parts.push(hint);
     return parts.map((part) => (/[.!?…]$/.test(part) ? part : `${part}.`)).join(' ');
   }
 }

@@ -6,10 +6,11 @@ import { clear, draw } from './chart.js';
 import { $, announce, busy, make, notice, when } from './page.js';
 
 const COLUMNS =
-  'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,created_at,updated_at';
+  'id,direction,from_number,to_number,body,status,error_code,error_message,num_segments,num_media,send_at,created_at,updated_at';
 const PAGE = 25;
 const INTERVAL = 3000;
 const SHORT_INTERVAL = 1000; // while one of them is on its way
+const CANCELABLE = ['pending', 'scheduled'];
 const FINAL = ['delivered', 'undelivered', 'failed', 'canceled', 'read', 'received', 'unresolved'];
 
 // What people call a status, and how it looks.
@@ -60,7 +61,7 @@ function act(button, label, path, id) {
 }
 
 function action(message) {
-  const [text, label, path] = ['pending', 'scheduled'].includes(message.status)
+  const [text, label, path] = CANCELABLE.includes(message.status)
     ? ['Cancel', 'Canceling …', 'rpc/twilio_cancel_message']
     : ['failed', 'undelivered', 'unresolved'].includes(message.status) && message.direction !== 'inbound'
       ? ['Send again', 'Sending …', 'rpc/twilio_retry_message']
@@ -87,6 +88,15 @@ function problem({ error_code: code, error_message: text }) {
   return [line];
 }
 
+// What else there is to a message, in a few words each.
+function notes({ num_segments: segments, num_media: media, send_at: planned, status }) {
+  return [
+    segments > 1 && make('span', '', `${segments} segments`),
+    media > 0 && make('span', '', media === 1 ? '1 attachment' : `${media} attachments`),
+    planned && CANCELABLE.includes(status) && make('span', '', 'planned for ', when(planned)),
+  ].filter(Boolean);
+}
+
 function fill(item, message) {
   const inbound = message.direction === 'inbound';
   const [name, look] = STATUSES[message.status] ?? [message.status, 'quiet'];
@@ -110,7 +120,7 @@ function fill(item, message) {
       'div',
       'message-foot',
       when(message.created_at),
-      ...(message.num_segments > 1 ? [make('span', '', `${message.num_segments} segments`)] : []),
+      ...notes(message),
       action(message),
     ),
   );

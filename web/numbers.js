@@ -3,8 +3,6 @@
 import { get, getRows, post, Refusal } from './api.js';
 import { $, announce, busy, make } from './page.js';
 
-// Where Twilio reports what a number receives, when the app and its webhook are on this origin.
-const webhook = `${location.origin}/twilio/webhook`;
 let known = [];
 let owner = ''; // the user whose they are: an administrator may read those of all
 const followers = [];
@@ -50,7 +48,7 @@ function show(numbers, empty) {
   $('numbers-region').tabIndex = numbers.length > 5 ? 0 : -1;
   // A button that goes away must not take the focus to the top of the page.
   const focused = $('numbers-receive').contains(document.activeElement);
-  $('numbers-receive').hidden = numbers.every((number) => !number.sms || number.sms_url === webhook);
+  $('numbers-receive').hidden = numbers.every((number) => !number.sms || number.twilio_reports_here);
   if (focused && $('numbers-receive').hidden) $('numbers-title').focus();
   $('numbers-empty').textContent = empty;
   $('numbers-empty').hidden = numbers.length > 0;
@@ -71,7 +69,7 @@ function failed(error, what = 'The list could not be fetched.') {
 
 const listed = () =>
   getRows(
-    `twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,sms_url,is_default&user_id=eq.${owner}&order=phone_number`,
+    `twilio_numbers?select=phone_number,friendly_name,sid,sms,mms,voice,is_default,twilio_reports_here&user_id=eq.${owner}&order=phone_number`,
   );
 
 // Asks Twilio.

@@ -280,6 +280,25 @@ test('a message that arrives is shown as text, whatever is in it', async (t) => 
   assert.equal(await page.locator('#messages img, #messages b').count(), 0);
 });
 
+test('of a message with pictures or for later that is said, also where it has no text', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.twilio('POST', 'inbound', {
+    account: tenant.sid,
+    from: '+15558675310',
+    to: '+15005550006',
+    body: '',
+    media: 2,
+    url: `${stack.publicUrl}/twilio/webhook`,
+    send: true,
+  });
+  await item(page, '+15558675310').filter({ hasText: '2 attachments' }).waitFor();
+  const send_at = new Date(Date.now() + 30 * 86_400_000).toISOString();
+  const body = { to_number: '+15558675311', body: 'See you', send_at };
+  const sent = await stack.request('POST', '/api/rpc/twilio_send_sms', { token: tenant.token, body });
+  assert.equal(sent.status, 200, sent.text);
+  await item(page, 'See you').filter({ hasText: /planned for \d+ \w+ \d{4}/ }).waitFor();
+});
+
 test('numbers are told to report here, and what they receive is shown', async (t) => {
   const { tenant, page } = await openVerified(t);
   await page.getByRole('button', { name: 'Receive messages here' }).press('Enter');

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { startStack } from '../rest/stack.mjs';
+import { startStack, until } from '../rest/stack.mjs';
 import { assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
 import { NUMBERS, configure, lookAgain, saved, storedOf } from './settings.mjs';
 
@@ -103,4 +103,19 @@ test('more than 1000 numbers, which PostgREST gives in parts: all are listed, al
   await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
   await page.reload();
   await shows(page, '#numbers-list > li:nth-child(1003)', '+15006001002');
+});
+
+test('numbers report here when they report to twilio.webhook_url, whatever the browser calls the server', async (t) => {
+  const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS } });
+  const url = 'https://hooks.example.com/twilio/webhook';
+  t.after(() => stack.sql('ALTER SYSTEM RESET twilio.webhook_url').then(() => stack.sql('SELECT pg_reload_conf()')));
+  await stack.sql(`ALTER SYSTEM SET twilio.webhook_url = '${url}'`);
+  await stack.sql('SELECT pg_reload_conf()');
+  await until('it is set', async () => (await stack.sql('SHOW twilio.webhook_url'))[0][0] === url);
+  const page = await openPage(t, browser, stack, tenant.token);
+  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  await page.reload();
+  await shows(page, '#numbers-list', 'Dr Ellis');
+  assert.equal(await page.locator('#numbers-receive').isVisible(), false);
 });

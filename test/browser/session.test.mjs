@@ -1,8 +1,10 @@
 // Sessions that end, users that change, windows side by side.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { startStack } from '../rest/stack.mjs';
+import { checkout, startStack } from '../rest/stack.mjs';
 import { expire, openPage, shows, startBrowser } from './browser.mjs';
 
 const stack = await startStack();
@@ -268,6 +270,25 @@ test('without a database the page says so, and nothing that is for developers', 
   await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
   await shows(page, '#account-notice', 'Database connection error. Retrying the connection.');
   assert.doesNotMatch(await page.locator('#account-notice').innerText(), /10\.0\.0\.5/);
+});
+
+test('what nginx answers is said without the names of programs', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  const conf = readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8');
+  await page.locator('#sms_enabled').uncheck();
+  for (const [status, told] of [
+    [502, 'The server is not available at the moment. Try again in a minute.'],
+    [504, 'The server takes too long. It may be done yet: look first.'],
+  ]) {
+    const [, body] = new RegExp(`return ${status} '(.*)';`).exec(conf);
+    await page.route('**/api/**', (route) => route.fulfill({ status, body, contentType: 'application/json' }));
+    await page.getByRole('button', { name: 'Save Settings' }).click();
+    await shows(page, '#account-notice', told);
+    await shows(page, '#messages-state', told);
+    await page.unrouteAll();
+  }
 });
 
 test('settings that could not be read are not taken for none, and are read again', async (t) => {

@@ -101,6 +101,22 @@ test('what is typed while the settings are still being loaded is kept', async (t
   assert.equal(await page.getByLabel('Account SID').inputValue(), tenant.sid);
 });
 
+test('what is saved while the settings are still being loaded changes them', async (t) => {
+  const tenant = await stack.configuredTenant({ settings: { voice_enabled: false } });
+  const page = await openPage(t, browser, stack, null);
+  await page.route('**/api/twilio-settings/', async (route) => {
+    await pause(700);
+    await route.continue();
+  });
+  await page.goto(`${stack.url}/twilio-settings#token=${tenant.token}`);
+  await page.getByLabel('Auth Token').fill('n'.repeat(32));
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  await shows(page, '#status', 'Not verified');
+  const { account_sid, voice_enabled } = await stored(tenant);
+  assert.deepEqual([account_sid, voice_enabled], [tenant.sid, false]);
+});
+
 test('what is typed while the settings are being saved is kept, and saved next time', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
@@ -207,10 +223,16 @@ test('Twilio down: the page says so and keeps what it knew', async (t) => {
   await shows(page, '#status', 'Verified');
   await shows(page, '#numbers-list', tenant.number);
   await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '503', times: 1 });
-  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  const verify = page.getByRole('button', { name: 'Verify Credentials' });
+  const notice = page.locator('#account-notice');
+  await verify.click();
   await shows(page, '#account-notice', 'status.twilio.com');
+  assert.match(await notice.innerText(), /^Twilio's answer could not be used\. Try again later; /);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'account-notice');
   await shows(page, '#status', 'Verified');
+  await stack.twilio('POST', 'behave', { match: { account: tenant.sid }, action: '429', times: 1 });
+  await verify.click();
+  await shows(page, '#account-notice', 'Twilio asks to slow down. Try again in a few seconds.');
 });
 
 test('why the credentials could not be verified stays until the next action, whoever looks meanwhile', async (t) => {

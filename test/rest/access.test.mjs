@@ -252,6 +252,13 @@ test('a query that takes longer than nginx waits ends, and does not keep its con
 });
 
 test('what takes longer than nginx waits is 504, in the body too', async () => {
+  // Its connections were ended above: it listens again, then reads the schema, for which the lock would be in the way.
+  await until('PostgREST has read the schema', async () => {
+    const [[listening, busy]] = await stack.sql(`SELECT count(*) FILTER (WHERE query ~ '^LISTEN'),
+        count(*) FILTER (WHERE state <> 'idle' OR state_change > clock_timestamp() - interval '1 second')
+      FROM pg_stat_activity WHERE usename = 'authenticator'`);
+    return listening === '1' && busy === '0';
+  });
   const locked = stack.sql('BEGIN; LOCK twilio_settings; SELECT pg_sleep(60)').catch(() => {});
   await until('the table is locked', async () => {
     const sleeping = await stack.sql("SELECT 1 FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK' AND wait_event = 'PgSleep'");

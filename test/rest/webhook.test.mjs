@@ -52,7 +52,7 @@ function send(path, { method = 'POST', headers = {}, body = '' }) {
       },
     );
     request.on('error', reject);
-    request.end(body);
+    request.end(Buffer.from(body)); // of a text Node would make the headers UTF-8, too
   });
 }
 
@@ -98,6 +98,19 @@ test('a signed message is taken and becomes a row of its tenant', async () => {
   );
   assertTaken(await postForm(tenant, params));
   assert.equal((await messages(tenant)).length, 1);
+});
+
+test('what arrives is taken however its status is written', async () => {
+  const tenant = await stack.configuredTenant();
+  for (const status of [{ SmsStatus: '' }, { SmsStatus: 'Received' }, { MessageStatus: 'received' }, { SmsStatus: 'receiving' }])
+    assertTaken(await postForm(tenant, inbound(tenant, { Body: JSON.stringify(status), ...status })));
+  assert.equal((await messages(tenant)).filter(({ status }) => status === 'received').length, 4);
+});
+
+test('an automatic reply is XML, whatever is in it', async () => {
+  const tenant = await stack.configuredTenant({ settings: { auto_reply: 'Closed <today>\u000b& tomorrow\u0001' } });
+  const { text } = await postForm(tenant, inbound(tenant));
+  assert.equal(text, '<Response><Message>Closed &lt;today&gt; &amp; tomorrow </Message></Response>');
 });
 
 test('an unknown parameter and a repeated one are no obstacle', async () => {
@@ -151,6 +164,14 @@ test('GET, JSON, a path behind it, a query and ports are signed as the SDK does'
       headers: { 'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + query, {}) },
     }),
   );
+  // As long as Twilio hands over any, in a script whose letters take nine bytes of a URL.
+  const long = `?${encode(Object.entries(inbound(tenant, { Body: '漢'.repeat(1600) })))}`;
+  assertTaken(
+    await send(`/twilio/webhook${long}`, {
+      method: 'GET',
+      headers: { 'x-twilio-signature': webhooks.getExpectedTwilioSignature(tenant.secret, URL + long, {}) },
+    }),
+  );
   assertTaken(await postForm(tenant, inbound(tenant, { Body: 'path' }), { suffix: '/sms' }));
   assertTaken(await postForm(tenant, inbound(tenant, { Body: 'query' }), { suffix: "?a=1&b=%2F+'x'&a=2" }));
   assertTaken(
@@ -169,7 +190,40 @@ test('GET, JSON, a path behind it, a query and ports are signed as the SDK does'
       },
     }),
   );
-  assert.deepEqual((await bodies(tenant)).sort(), ['by GET', 'path', 'port', 'query']);
+  assert.deepEqual((await bodies(tenant)).sort(), ['by GET', 'path', 'port', 'query', '漢'.repeat(1600)]);
+});
+
+test('a prefix of twilio.webhook_url that a proxy in front takes away is signed, and nothing else', async () => {
+  const tenant = await stack.configuredTenant();
+  const setUrl = async (url) => {
+    await stack.sql(`ALTER SYSTEM SET twilio.webhook_url = '${url}'`);
+    await stack.sql('SELECT pg_reload_conf()');
+    await until('it is set', async () => (await stack.sql('SHOW twilio.webhook_url'))[0][0] === url);
+  };
+  const prefixed = `${PUBLIC}/crm/twilio/webhook`;
+  await setUrl(prefixed);
+  for (const suffix of ['', '/sms', '?a=1&b=%2F'])
+    assertTaken(await postForm(tenant, inbound(tenant), { suffix, signedUrl: prefixed + suffix }));
+  assertRefused(await postForm(tenant, inbound(tenant)));
+  await setUrl(`${URL}/`);
+  assertTaken(await postForm(tenant, inbound(tenant)));
+  assertTaken(await postForm(tenant, inbound(tenant), { suffix: '/?a=1' }));
+  await setUrl(URL);
+  assertTaken(await postForm(tenant, inbound(tenant)));
+  assertRefused(await postForm(tenant, inbound(tenant), { signedUrl: prefixed }));
+});
+
+test('after a HEAD nobody loses what comes next', async () => {
+  const tenant = await stack.configuredTenant();
+  for (let n = 0; n < 40; n += 1) {
+    const head = await stack.request('HEAD', '/api/twilio_messages', {
+      token: tenant.token,
+      headers: { prefer: 'count=exact' },
+    });
+    assert.deepEqual([head.status, head.text, head.headers.get('content-range')?.split('/')[1]], [200, '', String(n)]);
+    assertTaken(await postForm(tenant, inbound(tenant)));
+  }
+  assert.equal((await messages(tenant)).length, 40);
 });
 
 test('what is not signed, or not rightly, is 403 and leaves no row', async () => {
@@ -181,6 +235,10 @@ test('what is not signed, or not rightly, is 403 and leaves no row', async () =>
   );
   assertRefused(await send('/twilio/webhook', { method: 'GET' }));
   assertRefused(await send('/twilio/webhook', { body: 'nonsense' }));
+  const odd = '\xff'; // no UTF-8
+  for (const header of ['x-twilio-signature', 'content-type'])
+    assertRefused(await postForm(tenant, params, { headers: { [header]: odd } }));
+  assertRefused(await send(`/twilio/webhook?a=${odd}`, { body: 'a=1', headers: { 'x-twilio-signature': 'a' } }));
   assertRefused(await postForm(tenant, params, { token: 'w'.repeat(32) }));
   assertRefused(await postForm(tenant, params, { token: other.secret }));
   assertRefused(await postForm(tenant, params, { signedUrl: `${PUBLIC}/twilio/webhook/` }));
