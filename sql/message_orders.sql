@@ -213,6 +213,12 @@ BEGIN
             PERFORM twilio_private.set_waiting(said.user_ids, said.ids, 'pending');
         WHEN 'unknown' THEN
             PERFORM twilio_private.look_for_messages(said.user_ids, said.ids, said.ended_at);
+            -- What is in no doubt, because a callback was faster, is done.
+            DELETE FROM twilio_private.outbox o
+            WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+                SELECT r.order_id
+                FROM unnest(results) r JOIN @extschema@.twilio_messages m ON m.user_id = r.user_id AND m.id = r.ref
+                WHERE r.outcome = 'unknown' AND m.status <> 'unknown')));
         WHEN 'expired' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
                 ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.')

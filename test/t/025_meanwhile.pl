@@ -100,6 +100,49 @@ is(retried(2, $id), 'pending', '... and the message is sent again before that an
 wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
 is(message($node, $id, 'sid, status, former_sids'), sid_of_post('soon', 1) . "|queued|{$sid}", '... the new one');
 
+# The worker writes down that an answer was lost, and is held up on its way by somebody's lock.
+sub lost_and_failed
+{
+	my ($body) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$standin->behave('hang', match => { method => 'POST', body => $body }, times => 1);
+	my $id = under_way(2, $body);
+	$node->safe_psql('postgres', 'SELECT twilio_disarm()');    # so that what is ordered stays
+	ok(handle_webhook($node, $standin->control(POST => 'callback', { account => account_sid(2), message => sid_of_post($body, 0), status => 'failed', error_code => 30008,
+		url => webhook_url() . "?m=$id" }))->{ok}, "a callback says that a message failed whose answer will be lost ($body)");
+	return $id;
+}
+sub worker_waits { return $node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = " . worker_pid_now()) }
+sub worker_pid_now { return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker' AND datname = 'postgres'") }
+sub has_one_order
+{
+	my ($id, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE ref = '$id' AND state = 'sending'") eq '0' } 10, '... the end of the first attempt is recorded';
+	is($node->safe_psql('postgres', "SELECT string_agg(kind || ' ' || state, ', ') FROM twilio_private.outbox WHERE ref = '$id'"), 'message queued', "... $what has one order");
+	is(message($node, $id), 'pending', '... and waits to be sent');
+	$node->safe_psql('postgres', 'SELECT twilio_arm()');
+	wait_until { message($node, $id, 'status, former_sids') eq "queued|{" . sid_of_post(message($node, $id, 'body'), 0) . '}' } 10, '... and is sent';
+	return;
+}
+my ($holder, $app) = (connect_session($node));
+$id = lost_and_failed('overtaken');
+$holder->run('BEGIN; LOCK twilio_private.order_kind');
+wait_until { worker_waits() } 10, '... the worker has read the order of the first attempt';
+is(retried(2, $id), 'pending', '... when the message is sent again');
+$holder->run('COMMIT');
+has_one_order($id, 'what is sent again before its loss is written down');
+
+$id = lost_and_failed('overtaking');
+$holder->run("BEGIN; SELECT FROM twilio_private.outbox WHERE ref = '$id' FOR UPDATE");
+wait_until { worker_waits() } 10, '... the worker writes down what came of the first attempt';
+$app = connect_session($node, user => 2);
+$app->send("SELECT status FROM twilio_retry_message('$id')");
+wait_until { $node->safe_psql('postgres', 'SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ' . $app->pid) } 5, '... when the message is sent again';
+$holder->run('COMMIT');
+is($app->result, 'pending', '... which waits for that');
+has_one_order($id, 'what is sent again while its loss is written down');
+
 # A status that it had before is no new event.
 $id = send_sms($node, 2, body => 'repeated');
 wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
@@ -137,7 +180,7 @@ is(posts($standin, body => 'refused'), 1, '... and it is not tried over and over
 $open->run('ROLLBACK');
 wait_until { breakers(1) eq '1' } 10, '... its breaker opens in the end';
 
-my $app = connect_session($node);
+$app = connect_session($node);
 $id = send_sms($node, 2, body => 'locked', send_at => $node->safe_psql('postgres', "SELECT now() + '1 s'"));
 $app->run("BEGIN; SELECT FROM twilio_messages WHERE id = '$id' FOR UPDATE");
 wait_until { $node->safe_psql('postgres', "SELECT note FROM twilio_private.outbox WHERE ref = '$id'") =~ /lock timeout/ } 10, 'a message is due that an app has locked';
