@@ -63,6 +63,17 @@ is(verified(1), 't', '... the other account is verified');
 wait_until { message($node, $id) eq 'unresolved' || posts($standin, body => 'between') > 1 } 20, '... which does not know it';
 is(posts($standin, body => 'between'), 1, '... and that proves nothing, so it is not sent again');
 
+$standin->behave('status', match => { method => 'POST', body => 'void' }, ms => 1500, times => 1, status => 201, body_text => '{}', accept => JSON::PP::true);
+$id = under_way(1, 'void');
+$open->run(change_account(9));
+is(verified(1), 't', 'another account is verified while a request is under way that is answered with nothing');
+wait_until { order_state($id) eq 'unknown' } 10, '... whose order is unknown as the message is';
+is(message($node, $id), 'unknown', '... which is so, too');
+wait_until { message($node, $id) eq 'unresolved' || posts($standin, body => 'void') > 1 } 20, '... which the other account does not know';
+is(posts($standin, body => 'void'), 1, '... and so it is not sent again');
+$open->run(change_account(1));
+is(verified(1), 't', '... the former account is back');
+
 $id = send_sms($node, 1, body => 'undelivered');
 wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
 $node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'undelivered' WHERE id = '$id'");
