@@ -233,6 +233,27 @@ is($node->safe_psql('postgres', "SELECT is_verified FROM twilio_settings WHERE u
 is(breakers(3), '0', '... and its breaker closed');
 $standin->calm;
 
+# ---- told to stop ---------------------------------------------------------------------------------
+
+my $at_once = $node->safe_psql('postgres', 'SHOW twilio.user_max_in_flight');
+for my $case (
+	[ 'disarmed', 'SELECT twilio_disarm()', 'SELECT twilio_arm()' ],
+	[ 'inactive', 'UPDATE twilio_settings SET is_active = false', 'UPDATE twilio_settings SET is_active = true' ])
+{
+	my ($what, $stop, $go_on) = @$case;
+	my $before = posts($standin);
+	$standin->behave('delay', match => { method => 'POST', body => $what }, ms => 1500, times => $at_once);
+	write_messages($node, 4, $what, $at_once + 20);
+	wait_until { messages_with($node, "$what %", 'submitting') == $at_once + 20 && posts($standin) == $before + $at_once } 10, 'some messages are under way and some are claimed';
+	$node->safe_psql('postgres', $stop);
+	wait_until { sent($node, $what) == $at_once } 10, "what is under way ends ($what)";
+	wait_until { messages_with($node, "$what %", 'pending') == 20 } 10, '... and the others are pending again';
+	is(posts($standin), $before + $at_once, '... and were not sent');
+	$node->safe_psql('postgres', $go_on);
+	wait_until { sent($node, $what) == $at_once + 20 } 20, '... until they may be';
+	is(posts($standin), $before + $at_once + 20, '... each once');
+}
+
 # ---- about to be dropped --------------------------------------------------------------------------
 
 my $worker = worker_pid($node);
