@@ -209,7 +209,12 @@ BEGIN
         WHEN 'retry' THEN
             PERFORM twilio_private.set_waiting(said.user_ids, said.ids, 'pending');
         WHEN 'unknown' THEN
-            PERFORM twilio_private.look_for_messages(said.user_ids, said.ids, said.ended_at);
+            -- What has been sent again since has another order; what is locked here cannot be before this is written down.
+            PERFORM FROM unnest(said.user_ids, said.ids) AS u (user_id, id)
+            JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id FOR NO KEY UPDATE OF m;
+            PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id), array_agg(u.ended_at))
+            FROM unnest(said.order_ids, said.user_ids, said.ids, said.ended_at) AS u (order_id, user_id, id, ended_at)
+            WHERE EXISTS (SELECT FROM twilio_private.outbox o WHERE o.id = u.order_id);
             -- What is in no doubt, because a callback was faster, is done.
             DELETE FROM twilio_private.outbox o
             WHERE o.ctid = ANY (twilio_private.places(ARRAY(

@@ -24,12 +24,12 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 BEGIN
-    -- In no doubt is what has a SID, which a callback has told, or what is to be sent again since: that is pending.
+    -- What has a SID, which a callback has told, is in no doubt.
     WITH doubtful AS (
         SELECT m.user_id, m.id, u.ended_at
         FROM unnest(user_ids, ids, ended_at) AS u (user_id, id, ended_at)
         JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
-        WHERE m.sid IS NULL AND m.status IN ('submitting', 'unknown')
+        WHERE m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
         FOR NO KEY UPDATE OF m
     )
     SELECT array_agg(d.user_id), array_agg(d.id), array_agg(d.ended_at) INTO user_ids, ids, ended_at FROM doubtful d;
