@@ -186,9 +186,11 @@ DECLARE
     kept uuid[] := twilio_private.keep_planned(results);
 BEGIN
     FOR said IN
-        SELECT r.outcome, array_agg(r.user_id) AS user_ids, array_agg(r.ref) AS ids, array_agg(r.body) AS objects,
+        -- What Twilio has accepted without a word about the message, it may have or not.
+        SELECT CASE WHEN r.outcome = 'sent' AND NOT twilio_private.is_message(r.body) THEN 'unknown' ELSE r.outcome END AS outcome,
+               array_agg(r.order_id) AS order_ids, array_agg(r.user_id) AS user_ids, array_agg(r.ref) AS ids, array_agg(r.body) AS objects,
                array_agg(r.error_code) AS codes, array_agg(r.error_message) AS messages, array_agg(r.at) AS ended_at
-        FROM unnest(results) r WHERE r.ref <> ALL (kept) GROUP BY r.outcome
+        FROM unnest(results) r WHERE r.ref <> ALL (kept) GROUP BY 1
     LOOP
         CASE said.outcome
         WHEN 'sent' THEN
@@ -196,11 +198,6 @@ BEGIN
             PERFORM twilio_private.follow_messages(said.user_ids, said.ids, said.objects);
             PERFORM twilio_private.follow_alone(r.user_id, r.ref, 0, clock_timestamp())
             FROM unnest(results) r WHERE r.outcome = 'sent' AND r.subject = 'again';
-            IF EXISTS (SELECT FROM unnest(said.objects) o WHERE NOT twilio_private.is_message(o)) THEN
-                PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id), array_agg(u.ended_at))
-                FROM unnest(said.user_ids, said.ids, said.ended_at, said.objects) AS u (user_id, id, ended_at, object)
-                WHERE NOT twilio_private.is_message(u.object);
-            END IF;
         WHEN 'rejected' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, said.codes, said.messages, 'api');
             IF 21610 = ANY (said.codes) THEN
@@ -212,7 +209,23 @@ BEGIN
         WHEN 'retry' THEN
             PERFORM twilio_private.set_waiting(said.user_ids, said.ids, 'pending');
         WHEN 'unknown' THEN
-            PERFORM twilio_private.look_for_messages(said.user_ids, said.ids, said.ended_at);
+            -- What has been sent again since has another order; what is locked here cannot be before this is written down.
+            PERFORM FROM unnest(said.user_ids, said.ids) AS u (user_id, id)
+            JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id FOR NO KEY UPDATE OF m;
+            PERFORM twilio_private.look_for_messages(array_agg(u.user_id), array_agg(u.id), array_agg(u.ended_at))
+            FROM unnest(said.order_ids, said.user_ids, said.ids, said.ended_at) AS u (order_id, user_id, id, ended_at)
+            WHERE EXISTS (SELECT FROM twilio_private.outbox o WHERE o.id = u.order_id);
+            -- What is in no doubt, because a callback was faster, is done.
+            DELETE FROM twilio_private.outbox o
+            WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+                SELECT u.order_id
+                FROM unnest(said.order_ids, said.user_ids, said.ids) AS u (order_id, user_id, id)
+                JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+                WHERE m.status <> 'unknown')));
+            UPDATE twilio_private.outbox o
+            SET state = 'unknown', due_at = 'infinity', note = coalesce(u.message, 'Twilio has accepted something, and does not say what')
+            FROM unnest(said.order_ids, said.messages) AS u (order_id, message)
+            WHERE o.ctid = ANY (twilio_private.places(said.order_ids)) AND o.id = u.order_id AND o.state = 'sending';
         WHEN 'expired' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
                 ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.')

@@ -68,8 +68,9 @@ SELECT pg_catalog.pg_extension_config_dump('twilio_private.outbox_id_seq', '');
 CREATE TRIGGER wake_worker_at_commit AFTER INSERT ON twilio_private.outbox
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
 
--- An account that is switched on again, or gets another pace, is not to wait for the safety poll.
-CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight ON @extschema@.twilio_settings
+-- An account that is switched on again, or gets another pace, is not to wait for the safety poll; nor is one to go on that
+-- is switched off or deleted.
+CREATE TRIGGER wake_worker_at_commit AFTER UPDATE OF is_active, rate_limit_per_second, max_in_flight OR DELETE ON @extschema@.twilio_settings
     FOR EACH STATEMENT EXECUTE FUNCTION twilio_private.wake_at_commit();
 
 -- Whatever the size of the table for which a plan was made, this one reads by key, and so does what uses its answer.
@@ -123,18 +124,19 @@ BEGIN
             CROSS JOIN LATERAL (SELECT o.user_id, o.due_at FROM twilio_private.outbox o WHERE o.user_id > t.user_id
                                 ORDER BY o.user_id, o.due_at LIMIT 1) next
         )
-        SELECT t.user_id, due.at, s.rate_limit_per_second::double precision, s.max_in_flight
+        SELECT t.user_id, coalesce(due.at, 'infinity'), s.rate_limit_per_second::double precision, s.max_in_flight
         FROM tenant t
         JOIN @extschema@.twilio_settings s ON s.user_id = t.user_id AND s.is_active
-        CROSS JOIN LATERAL (SELECT o.due_at AS at FROM twilio_private.outbox o
-                            WHERE o.user_id = t.user_id AND o.due_at >= t.due_at AND o.due_at < 'infinity' AND o.state = 'queued'
-                            ORDER BY o.due_at LIMIT 1) due
+        LEFT JOIN LATERAL (SELECT o.due_at AS at FROM twilio_private.outbox o
+                           WHERE o.user_id = t.user_id AND o.due_at >= t.due_at AND o.due_at < 'infinity' AND o.state = 'queued'
+                           ORDER BY o.due_at LIMIT 1) due ON true
         WHERE EXISTS (SELECT FROM twilio_private.credential c WHERE c.user_id = t.user_id)
           AND NOT EXISTS (SELECT FROM twilio_private.breaker b WHERE b.user_id = t.user_id);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.waiting_tenants() IS
-    'Users with queued orders that may go out now or later, the earliest due time, and their own limits; none while disarmed.';
+    'Users whose orders may go out now or later, the earliest due time of those that are queued, and their own limits; none while
+disarmed. What a worker has claimed of others it gives back.';
 REVOKE ALL ON FUNCTION twilio_private.waiting_tenants() FROM PUBLIC;
 
 -- Builds the requests of claimed orders of one kind. Where one order breaks the whole set, each is built alone, and

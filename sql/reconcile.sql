@@ -24,12 +24,19 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 BEGIN
+    -- What has a SID, which a callback has told, is in no doubt.
+    WITH doubtful AS (
+        SELECT m.user_id, m.id, u.ended_at
+        FROM unnest(user_ids, ids, ended_at) AS u (user_id, id, ended_at)
+        JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
+        WHERE m.sid IS NULL AND m.status IN ('pending', 'submitting', 'unknown')
+        FOR NO KEY UPDATE OF m
+    )
+    SELECT array_agg(d.user_id), array_agg(d.id), array_agg(d.ended_at) INTO user_ids, ids, ended_at FROM doubtful d;
     PERFORM twilio_private.set_waiting(user_ids, ids, 'unknown');
-    -- One that has a SID was told by a callback meanwhile; its look ends the order.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
-    SELECT m.user_id, 'message_look', m.id, look.number, look.after + twilio_private.look_delay()
+    SELECT u.user_id, 'message_look', u.id, look.number, look.after + twilio_private.look_delay()
     FROM unnest(user_ids, ids, ended_at) AS u (user_id, id, ended_at)
-    JOIN @extschema@.twilio_messages m ON m.user_id = u.user_id AND m.id = u.id
     CROSS JOIN LATERAL (VALUES ('0', clock_timestamp()), ('1', u.ended_at)) AS look (number, after)
     WHERE look.number = '1' OR look.after < u.ended_at;
 END

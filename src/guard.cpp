@@ -129,7 +129,7 @@ Transaction::~Transaction()
             pgstat_report_stat(true);
             pgstat_report_activity(STATE_IDLE, nullptr);
         });
-    } catch (const Error&) {
+    } catch (const std::exception&) {
         // An abort that fails leaves the process in no state to go on.
         proc_exit(1);
     }

@@ -141,12 +141,20 @@ auto guarded(Body&& body) -> decltype(body())
 {
     ErrorStackScope scope;
     MemoryContext const caller = CurrentMemoryContext;
+    volatile bool isCaught = false;
     sigjmp_buf jump;
 
     if (sigsetjmp(jump, 0) == 0) {
         PG_exception_stack = &jump;
         return body();
     }
+    // The error cannot be copied, for want of memory: that jumps here, too, and would do so until PostgreSQL panics.
+    if (isCaught) {
+        MemoryContextSwitchTo(caller);
+        FlushErrorState();
+        throw std::bad_alloc();
+    }
+    isCaught = true;
     MemoryContext const home = AllocSetContextCreate(TopMemoryContext, "pg_twilio error", ALLOCSET_SMALL_SIZES);
     MemoryContextSwitchTo(home);
     ErrorData* const data = CopyErrorData();

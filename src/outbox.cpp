@@ -134,8 +134,9 @@ std::vector<Waiting> waitingTenants(TimePoint now)
         auto const rate = row.value(3);
         auto const most = row.value(4);
         TimestampTz const due = DatumGetTimestampTz(*row.value(2));
-        tenants.push_back({row.user(1), now + std::chrono::microseconds(due - sqlNow), due,
-                           rate ? DatumGetFloat8(*rate) : settings::rateLimitPerSecond,
+        tenants.push_back({row.user(1),
+                           TIMESTAMP_IS_NOEND(due) ? TimePoint::max() : now + std::chrono::microseconds(due - sqlNow),
+                           due, rate ? DatumGetFloat8(*rate) : settings::rateLimitPerSecond,
                            most ? DatumGetInt32(*most) : settings::userMaxInFlight});
     }
     return tenants;

@@ -37,6 +37,9 @@ void Sender::start()
         } else if (const Refusal* why = turns_.refusal(user); why != nullptr) {
             turns_.released(user);
             refused_.push_back({std::move(here->order), "account", *why});
+        } else if (!turns_.isListed(user)) {
+            turns_.released(user);
+            refused_.push_back({std::move(here->order), "retry", {}});
         } else if (turns_.mayStart(user)) {
             turns_.started(user);
             inFlight_.emplace(here->request.id, std::move(here->order));

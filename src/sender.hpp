@@ -23,7 +23,7 @@ public:
         Reply reply; // without secrets
         Outcome outcome;
     };
-    struct Refused { // not started, because Twilio refuses the account, or it is too late
+    struct Refused { // not started: Twilio refuses the account, its user may not send any more, or it is too late
         Order order;
         const char* outcome;
         Refusal why;

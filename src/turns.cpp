@@ -29,7 +29,10 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
         if (slot == nullptr)
             slot = std::make_unique<Tenant>(each, now);
         slot->listed = true;
-        slot->refused.reset();
+        if (each.nextDue == TimePoint::max())
+            rotation_.leave(each.user);
+        else
+            slot->refused.reset();
         slot->dueSince = each.dueSince;
         slot->ceiling.setMaximum(each.maxInFlight);
         slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);
@@ -137,6 +140,11 @@ const Refusal* Turns::refusal(const TenantId& user) const
 {
     auto const& refused = tenants_.at(user)->refused;
     return refused ? &*refused : nullptr;
+}
+
+bool Turns::isListed(const TenantId& user) const
+{
+    return tenants_.at(user)->listed;
 }
 
 void Turns::passOver(const TenantId& user)

@@ -16,10 +16,10 @@ namespace twilio {
 
 inline constexpr int openPerSlot = 3; // most_claimed() in sql/orders.sql says the same
 
-// A tenant with queued orders, as SQL lists it.
+// A tenant with orders, as SQL lists it.
 struct Waiting {
     TenantId user;
-    TimePoint nextDue{};
+    TimePoint nextDue{};       // TimePoint::max(): nothing is queued
     std::int64_t dueSince = 0; // the same in SQL's terms: it has nothing queued that was due before
     double ratePerSecond = 0;  // 0: no limit
     int maxInFlight = 1;
@@ -33,7 +33,7 @@ struct Share {
 
 class Turns {
 public:
-    // The whole list; who is not on it has nothing to send now or later.
+    // The whole list; who is not on it has nothing to send now or later, or may not.
     void list(const std::vector<Waiting>& waiting, TimePoint now);
 
     // Deals up to `free` slots one by one.
@@ -54,6 +54,7 @@ public:
     void refuse(const TenantId& user, Refusal refusal);
     const Refusal* refusal(const TenantId& user) const;
     void passOver(const TenantId& user); // the same, but what is ready may start
+    bool isListed(const TenantId& user) const;
 
     bool mayDeal() const { return !rotation_.empty() && !allServed_; }
     TimePoint nextDue() const { return nextDue_; }       // when list() is to be called again at the latest

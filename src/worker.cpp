@@ -284,6 +284,7 @@ void connect(Oid database)
     pg::guarded([&] {
         BackgroundWorkerUnblockSignals();
         BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+        pqsignal(SIGTERM, pg::Transaction::onShutdown);
         before_shmem_exit(leaveSlot, 0);
         before_shmem_exit(Worker::onExit, 0);
         for (auto [name, value] : {std::pair("role", "none"), // which a database may have for its sessions
@@ -342,7 +343,7 @@ void run(int index)
 void pg_twilio_worker_main(Datum index)
 {
     pqsignal(SIGINT, twilio::pg::Transaction::onCancel);
-    pqsignal(SIGTERM, twilio::pg::Transaction::onShutdown);
+    pqsignal(SIGTERM, die); // until it is connected, which may wait for a lock on the database
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     twilio::pg::entry([&]() -> Datum {
         twilio::run(DatumGetInt32(index));

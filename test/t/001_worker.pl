@@ -179,6 +179,13 @@ $standin->calm;
 $node->start;
 wait_for_worker($node, 'two', 10, 'workers are back after a restart');
 
+$node->safe_psql('postgres', "BEGIN; ALTER DATABASE two RENAME TO second; PREPARE TRANSACTION 'it'");
+wait_until { $node->safe_psql('postgres', 'SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 } 10, 'a worker waits for a database that somebody is renaming';
+stops_within($node, 10, '... which holds up no shutdown');
+$node->start;
+$node->safe_psql('postgres', "COMMIT PREPARED 'it'");
+wait_for_worker($node, 'second', 10, '... and has it in the end');
+
 # ---- no room ----------------------------------------------------------------------------------
 
 $node->append_conf('postgresql.conf', 'max_worker_processes = 3');

@@ -63,6 +63,17 @@ is(verified(1), 't', '... the other account is verified');
 wait_until { message($node, $id) eq 'unresolved' || posts($standin, body => 'between') > 1 } 20, '... which does not know it';
 is(posts($standin, body => 'between'), 1, '... and that proves nothing, so it is not sent again');
 
+$standin->behave('status', match => { method => 'POST', body => 'void' }, ms => 1500, times => 1, status => 201, body_text => '{}', accept => JSON::PP::true);
+$id = under_way(1, 'void');
+$open->run(change_account(9));
+is(verified(1), 't', 'another account is verified while a request is under way that is answered with nothing');
+wait_until { order_state($id) eq 'unknown' } 10, '... whose order is unknown as the message is';
+is(message($node, $id), 'unknown', '... which is so, too');
+wait_until { message($node, $id) eq 'unresolved' || posts($standin, body => 'void') > 1 } 20, '... which the other account does not know';
+is(posts($standin, body => 'void'), 1, '... and so it is not sent again');
+$open->run(change_account(1));
+is(verified(1), 't', '... the former account is back');
+
 $id = send_sms($node, 1, body => 'undelivered');
 wait_until { message($node, $id, 'sid') } 10, 'a message is sent';
 $node->safe_psql('postgres', "UPDATE twilio_messages SET status = 'undelivered' WHERE id = '$id'");
@@ -99,6 +110,49 @@ is(message($node, $id, 'sid, status'), "$sid|failed", '... and taken');
 is(retried(2, $id), 'pending', '... and the message is sent again before that answer');
 wait_until { message($node, $id, 'sid') } 10, '... it has a SID';
 is(message($node, $id, 'sid, status, former_sids'), sid_of_post('soon', 1) . "|queued|{$sid}", '... the new one');
+
+# The worker writes down that an answer was lost, and is held up on its way by somebody's lock.
+sub lost_and_failed
+{
+	my ($body) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$standin->behave('hang', match => { method => 'POST', body => $body }, times => 1);
+	my $id = under_way(2, $body);
+	$node->safe_psql('postgres', 'SELECT twilio_disarm()');    # so that what is ordered stays
+	ok(handle_webhook($node, $standin->control(POST => 'callback', { account => account_sid(2), message => sid_of_post($body, 0), status => 'failed', error_code => 30008,
+		url => webhook_url() . "?m=$id" }))->{ok}, "a callback says that a message failed whose answer will be lost ($body)");
+	return $id;
+}
+sub worker_waits { return $node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = " . worker_pid_now()) }
+sub worker_pid_now { return $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_twilio worker' AND datname = 'postgres'") }
+sub has_one_order
+{
+	my ($id, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM twilio_private.outbox WHERE ref = '$id' AND state = 'sending'") eq '0' } 10, '... the end of the first attempt is recorded';
+	is($node->safe_psql('postgres', "SELECT string_agg(kind || ' ' || state, ', ') FROM twilio_private.outbox WHERE ref = '$id'"), 'message queued', "... $what has one order");
+	is(message($node, $id), 'pending', '... and waits to be sent');
+	$node->safe_psql('postgres', 'SELECT twilio_arm()');
+	wait_until { message($node, $id, 'status, former_sids') eq "queued|{" . sid_of_post(message($node, $id, 'body'), 0) . '}' } 10, '... and is sent';
+	return;
+}
+my ($holder, $app) = (connect_session($node));
+$id = lost_and_failed('overtaken');
+$holder->run('BEGIN; LOCK twilio_private.order_kind');
+wait_until { worker_waits() } 10, '... the worker has read the order of the first attempt';
+is(retried(2, $id), 'pending', '... when the message is sent again');
+$holder->run('COMMIT');
+has_one_order($id, 'what is sent again before its loss is written down');
+
+$id = lost_and_failed('overtaking');
+$holder->run("BEGIN; SELECT FROM twilio_private.outbox WHERE ref = '$id' FOR UPDATE");
+wait_until { worker_waits() } 10, '... the worker writes down what came of the first attempt';
+$app = connect_session($node, user => 2);
+$app->send("SELECT status FROM twilio_retry_message('$id')");
+wait_until { $node->safe_psql('postgres', 'SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ' . $app->pid) } 5, '... when the message is sent again';
+$holder->run('COMMIT');
+is($app->result, 'pending', '... which waits for that');
+has_one_order($id, 'what is sent again while its loss is written down');
 
 # A status that it had before is no new event.
 $id = send_sms($node, 2, body => 'repeated');
@@ -137,7 +191,7 @@ is(posts($standin, body => 'refused'), 1, '... and it is not tried over and over
 $open->run('ROLLBACK');
 wait_until { breakers(1) eq '1' } 10, '... its breaker opens in the end';
 
-my $app = connect_session($node);
+$app = connect_session($node);
 $id = send_sms($node, 2, body => 'locked', send_at => $node->safe_psql('postgres', "SELECT now() + '1 s'"));
 $app->run("BEGIN; SELECT FROM twilio_messages WHERE id = '$id' FOR UPDATE");
 wait_until { $node->safe_psql('postgres', "SELECT note FROM twilio_private.outbox WHERE ref = '$id'") =~ /lock timeout/ } 10, 'a message is due that an app has locked';
@@ -178,6 +232,27 @@ wait_until { message($node, $id, 'sid') } 15, '... the message is sent with the 
 is($node->safe_psql('postgres', "SELECT is_verified FROM twilio_settings WHERE user_id = '" . user_id(3) . "'"), 't', '... which stays verified');
 is(breakers(3), '0', '... and its breaker closed');
 $standin->calm;
+
+# ---- told to stop ---------------------------------------------------------------------------------
+
+my $at_once = $node->safe_psql('postgres', 'SHOW twilio.user_max_in_flight');
+for my $case (
+	[ 'disarmed', 'SELECT twilio_disarm()', 'SELECT twilio_arm()' ],
+	[ 'inactive', 'UPDATE twilio_settings SET is_active = false', 'UPDATE twilio_settings SET is_active = true' ])
+{
+	my ($what, $stop, $go_on) = @$case;
+	my $before = posts($standin);
+	$standin->behave('delay', match => { method => 'POST', body => $what }, ms => 1500, times => $at_once);
+	write_messages($node, 4, $what, $at_once + 20);
+	wait_until { messages_with($node, "$what %", 'submitting') == $at_once + 20 && posts($standin) == $before + $at_once } 10, 'some messages are under way and some are claimed';
+	$node->safe_psql('postgres', $stop);
+	wait_until { sent($node, $what) == $at_once } 10, "what is under way ends ($what)";
+	wait_until { messages_with($node, "$what %", 'pending') == 20 } 10, '... and the others are pending again';
+	is(posts($standin), $before + $at_once, '... and were not sent');
+	$node->safe_psql('postgres', $go_on);
+	wait_until { sent($node, $what) == $at_once + 20 } 20, '... until they may be';
+	is(posts($standin), $before + $at_once + 20, '... each once');
+}
 
 # ---- about to be dropped --------------------------------------------------------------------------
 

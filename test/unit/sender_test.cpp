@@ -146,6 +146,21 @@ TEST_F(SenderTest, startsNothingMoreForAnAccountThatTwilioRefuses)
     EXPECT_EQ(server.received().size(), 1u);
 }
 
+TEST_F(SenderTest, startsNothingMoreForWhoIsNoLongerListed)
+{
+    HttpEngine engine(options());
+    Sender sender(engine);
+    sender.allow(10);
+    readyFor(sender, 10);
+    sender.add(order(1), post(1));
+    sender.turns().list({}, Clock::now());
+    sender.start();
+    EXPECT_EQ(sender.inFlight(), 0u);
+    const std::vector<Sender::Refused> refused = sender.takeRefused();
+    ASSERT_EQ(refused.size(), 1u);
+    EXPECT_STREQ(refused.front().outcome, "retry");
+}
+
 TEST_F(SenderTest, startsNothingThatHasExpiredWhileItWasReady)
 {
     auto& server = serve([](const Received&) { return respond(201, R"({"sid":"SM1"})"); });

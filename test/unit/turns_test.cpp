@@ -174,6 +174,20 @@ TEST(Turns, dropWhoIsNoLongerListed)
     EXPECT_EQ(countOf(shares, 2), 10);
 }
 
+TEST(Turns, keepWhoIsListedWithNothingQueuedOutOfTheRotation)
+{
+    Turns turns;
+    turns.list({waiting(1)}, start);
+    turns.refuse(tenant(1), {20003, "Authenticate"});
+    turns.list({waiting(1, 16, 0, TimePoint::max())}, start);
+    EXPECT_TRUE(turns.isListed(tenant(1)));
+    EXPECT_NE(turns.refusal(tenant(1)), nullptr);
+    EXPECT_TRUE(turns.deal(10, start).empty());
+    EXPECT_EQ(turns.nextDue(), TimePoint::max());
+    turns.list({}, start);
+    EXPECT_FALSE(turns.isListed(tenant(1)));
+}
+
 TEST(Turns, holdBackAnAccountThatTwilioRefusesUntilItIsListedAgain)
 {
     Turns turns;
