@@ -30,6 +30,8 @@ constexpr std::size_t firstCapacity = 4096;
 // libcurl 7.88 takes HTTP/2 from the network in pieces of 32 kB, and misses the end of an answer when it cannot pass on
 // a piece at once.
 constexpr long readAtOnce = 33'000;
+// The least that curl takes: it keeps 64 kB for each HTTP/2 request in flight, and ours are a few hundred bytes.
+constexpr long sentAtOnce = 16 * 1024;
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
 constexpr long caCacheSeconds = 3600;
 constexpr std::size_t longestHeader = 200;
@@ -115,6 +117,7 @@ Transfer::Transfer(const Options& options, std::uint64_t generation, SocketWatch
     set(easy, CURLOPT_ERRORBUFFER, error_);
     set(easy, CURLOPT_NOSIGNAL, 1L);
     set(easy, CURLOPT_BUFFERSIZE, readAtOnce);
+    set(easy, CURLOPT_UPLOAD_BUFFERSIZE, sentAtOnce);
     set(easy, CURLOPT_QUICK_EXIT, 1L); // never wait for a resolver thread
     set(easy, CURLOPT_PREREQFUNCTION, onIssue);
     set(easy, CURLOPT_PREREQDATA, this);
