@@ -191,6 +191,20 @@ private:
 // be lost in a crash. Inside guarded(), or where an error may be raised.
 void commitLazily();
 
+// From the first call on, these are told of the end of each transaction and subtransaction of this process.
+template<XactCallback atEndOfTransaction, SubXactCallback atEndOfSubtransaction>
+void watchTransactions()
+{
+    static bool const watching = [] {
+        guarded([] {
+            RegisterXactCallback(atEndOfTransaction, nullptr);
+            RegisterSubXactCallback(atEndOfSubtransaction, nullptr);
+        });
+        return true;
+    }();
+    (void)watching;
+}
+
 // One transaction of a background worker with a snapshot and SPI; aborted
 // unless commit() was reached. Nothing on the network is waited for within one.
 class Transaction {

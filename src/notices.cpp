@@ -33,21 +33,11 @@ void atEndOfSubtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
             notice->level = level - 1;
 }
 
-void watchTransactions()
-{
-    static bool const watching = [] {
-        RegisterXactCallback(atEndOfTransaction, nullptr);
-        RegisterSubXactCallback(atEndOfSubtransaction, nullptr);
-        return true;
-    }();
-    (void)watching;
-}
-
 } // namespace
 
 void notifyAtCommit(std::string notice)
 {
-    watchTransactions();
+    pg::watchTransactions<atEndOfTransaction, atEndOfSubtransaction>();
     pending.push_back({GetCurrentTransactionNestLevel(), std::move(notice)});
 }
 

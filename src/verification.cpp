@@ -37,21 +37,11 @@ void atEndOfSubtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
         recording = {};
 }
 
-void watchTransactions()
-{
-    static bool const watching = [] {
-        RegisterXactCallback(atEndOfTransaction, nullptr);
-        RegisterSubXactCallback(atEndOfSubtransaction, nullptr);
-        return true;
-    }();
-    (void)watching;
-}
-
 } // namespace
 
 void permit(const pg_uuid_t& user)
 {
-    watchTransactions();
+    pg::watchTransactions<atEndOfTransaction, atEndOfSubtransaction>();
     recording = {};
     recording.permitted = user;
     recording.alone = !TransactionIdIsValid(GetTopTransactionIdIfAny());
