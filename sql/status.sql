@@ -146,8 +146,10 @@ COMMENT ON COLUMN @extschema@.twilio_status.pid IS 'Process id of the worker.';
 COMMENT ON COLUMN @extschema@.twilio_status.started_at IS 'When the worker started.';
 COMMENT ON COLUMN @extschema@.twilio_status.in_flight IS 'Requests in flight now.';
 COMMENT ON COLUMN @extschema@.twilio_status.asks_answered IS 'Synchronous questions answered since the worker started.';
-COMMENT ON COLUMN @extschema@.twilio_status.sent IS 'Orders that Twilio accepted since the worker started.';
-COMMENT ON COLUMN @extschema@.twilio_status.failed IS 'Orders that Twilio refused since the worker started.';
+COMMENT ON COLUMN @extschema@.twilio_status.sent IS
+    'Orders that Twilio has carried out since the worker started, looks and re-readings among them.';
+COMMENT ON COLUMN @extschema@.twilio_status.failed IS
+    'Attempts at orders since the worker started that Twilio refused, or whose answer was lost; many are made again.';
 COMMENT ON COLUMN @extschema@.twilio_status.last_error IS 'The last thing that went wrong.';
 COMMENT ON COLUMN @extschema@.twilio_status.last_error_at IS 'When that was.';
 GRANT SELECT ON @extschema@.twilio_status TO twilio_user;

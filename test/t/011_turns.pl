@@ -67,8 +67,15 @@ my $last = $standin->ledger(account => account_sid(9), path => 'Messages')->[-1]
 is($node->safe_psql('postgres', "SELECT timestamptz '$last' - timestamptz '$begun' >= interval '2.9 s'"), 't', '... the last of them not before 3 s');
 set_for(9, 'rate_limit_per_second = 0.01');
 order($node, 9, 'slow', 3);
-like(as_user($node, 9, "SELECT reason FROM twilio_queue WHERE state = 'queued' LIMIT 1")->{out}, qr/^paced: 0\.01 per second/, '... and twilio_queue says why they wait');
-$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE user_id = '" . user_id(9) . "'");
+my $why = "SELECT reason FROM twilio_queue WHERE state = 'queued' LIMIT 1";
+is(as_user($node, 9, $why)->{out}, 'paced: 0.01 per second', '... and twilio_queue says why they wait');
+configured($node, 'twilio.rate_limit_per_second', 0.02);
+is(as_user($node, 9, $why)->{out}, 'paced: 0.01 per second', '... by the own pace, whatever is usual');
+set_for(9, 'rate_limit_per_second = NULL');
+is(as_user($node, 9, $why)->{out}, 'paced: 0.02 per second', '... or by the usual one');
+set_for(9, 'rate_limit_per_second = 0');
+wait_until { parcels($node, 'slow', 'sent') == 3 } 10, '... while 0 is no limit';
+configured($node, 'twilio.rate_limit_per_second', 0);
 
 # ---- an account that Twilio refuses -------------------------------------------------------------
 

@@ -260,6 +260,10 @@ $standin->calm;
 configured($node, 'twilio.enabled', 'on');
 wait_until { sent($node, 'Claimed') == 10 } 10, '... until it is on again';
 
+my $figures = 'pid, started_at, asks_answered, sent, failed, last_error, last_error_at';
+wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM (SELECT $figures FROM twilio_status INTERSECT SELECT $figures FROM twilio_private.worker_stats()
+	WHERE asks_answered > 0 AND sent > failed AND failed > 0 AND last_error_at > started_at) s") == 1 } 10, 'twilio_status has the figures of the worker';
+
 # Claimed while Twilio could keep them, given back when the server stops, and claimed again too close to their time for that.
 run_sql($node, "UPDATE twilio_settings SET max_in_flight = 1 WHERE user_id = '" . user_id(1) . "'", role => 'twilio_admin');
 $standin->behave('delay', match => { body => 'Planned' }, ms => 3000);
