@@ -81,7 +81,6 @@ void TokenBucket::setRate(double ratePerSecond, double burst, TimePoint now)
     at_ = std::max(at_, now);
     rate_ = ratePerSecond;
     burst_ = std::max(burst, 1.0);
-    tokens_ = std::min(tokens_, burst_);
 }
 
 bool AskQuota::take(const TenantId& tenant, TimePoint now)

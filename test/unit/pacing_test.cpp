@@ -91,9 +91,12 @@ TEST(TokenBucket, withoutARateIsNoLimit)
 
 TEST(TokenBucket, toleratesTimeGoingBack)
 {
-    TokenBucket bucket(1, 1, start);
+    TokenBucket bucket(1, 2, start);
     EXPECT_TRUE(bucket.take(start));
+    EXPECT_TRUE(bucket.take(start - 1h));
     EXPECT_FALSE(bucket.take(start - 1h));
+    EXPECT_FALSE(bucket.take(start));
+    EXPECT_EQ(bucket.readyAt(start - 1h), start + 1s);
     EXPECT_TRUE(bucket.take(start + 1s));
 }
 
@@ -104,9 +107,13 @@ TEST(TokenBucket, takesANewRate)
     bucket.setRate(10, 2, start);
     EXPECT_EQ(takeAll(bucket, start), 0);
     EXPECT_EQ(takeAll(bucket, start + 100ms), 1);
+    bucket.setRate(10, 2, start + 200ms);
+    EXPECT_EQ(takeAll(bucket, start + 200ms), 1) << "time is counted once";
     EXPECT_EQ(takeAll(bucket, start + 1h), 2);
     bucket.setRate(0, 0, start + 1h);
     EXPECT_TRUE(bucket.take(start + 1h));
+    bucket.setRate(1, 5, start + 1h);
+    EXPECT_EQ(takeAll(bucket, start + 1h), 5);
 }
 
 TEST(AskQuota, limitsEachTenantAlone)
