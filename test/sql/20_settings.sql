@@ -31,6 +31,14 @@ FROM (VALUES
 ) bad (n, sid, token, phone, service, key_sid, key_secret) ORDER BY n;
 SELECT count(*) FROM twilio_settings;
 
+-- what is taken, just so, or just not
+RESET ROLE;
+SELECT field, length(value), split_part(attempt(format('SELECT twilio_private.valid(%L, %L)', field, value)), E'\n', 1) AS outcome
+FROM (VALUES ('account_sid', 'AC' || repeat('zA09', 8)), ('auth_token', repeat('!', 32)), ('auth_token', repeat('~', 255)), ('auth_token', repeat('~', 256)),
+             ('phone_number', '+12'), ('phone_number', '+1'), ('phone_number', '+' || repeat('1', 15)), ('messaging_service_sid', 'MG' || repeat('zA09', 8)),
+             ('api_key_sid', 'SK' || repeat('zA09', 8)), ('api_key_secret', repeat('s', 16)), ('api_key_secret', repeat('s', 15)), ('api_key_secret', NULL)) v (field, value);
+SET ROLE regress_twilio_app;
+
 -- what is not the user's to say
 SELECT attempt($$INSERT INTO twilio_settings (user_id, account_sid, auth_token)
     VALUES ('00000000-0000-0000-0000-00000000000b', 'AC' || repeat('1', 32), repeat('t', 32))$$);
@@ -104,7 +112,11 @@ SELECT attempt($$INSERT INTO twilio_settings (phone_number) VALUES ('+1500555000
 SELECT attempt($$INSERT INTO twilio_settings (max_in_flight) VALUES (3) ON CONFLICT (user_id) DO UPDATE SET max_in_flight = excluded.max_in_flight$$);
 SELECT phone_number, sms_enabled, rate_limit_per_second, max_in_flight FROM twilio_settings;
 
--- each change left a trace, by name and never by value
+-- each change left a trace, by name and never by value; what changed nothing, none
+UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32);
+UPDATE twilio_settings SET api_key_secret = repeat('t', 32);
+UPDATE twilio_settings SET api_key_secret = '••••••••', sms_enabled = sms_enabled;
+UPDATE twilio_settings SET api_key_sid = NULL;
 DELETE FROM twilio_settings;
 SELECT actor, action, object, outcome, detail FROM twilio_audit_log ORDER BY id;
 SELECT attempt('DELETE FROM twilio_audit_log');

@@ -181,6 +181,7 @@ DELETE FROM twilio_settings;
 RESET ROLE;
 SELECT * FROM secrets();
 TRUNCATE twilio_settings CASCADE;
+SELECT right(user_id::text, 1) AS "user", action, object FROM twilio_audit_log ORDER BY at DESC LIMIT 1;
 SELECT * FROM secrets();
 SELECT count(*) FROM twilio_private.credential;
 

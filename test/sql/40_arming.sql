@@ -17,9 +17,11 @@ SELECT armed, by, a.system_identifier = c.system_identifier AS here FROM twilio_
 
 -- an administrator disarms and arms
 SET ROLE regress_twilio_admin;
+SELECT clock_timestamp() AS before \gset
 SELECT twilio_disarm();
 SELECT armed FROM twilio_status;
 RESET ROLE;
+SELECT armed, by, at > :'before' AS since FROM twilio_private.arming;
 UPDATE twilio_settings SET auth_token = repeat('b', 32);
 SELECT twilio_private.armed() AS "a later token does not arm";
 SET ROLE regress_twilio_admin;

@@ -86,6 +86,28 @@ SELECT name, attempt(format('SELECT twilio_send_sms(%L, %L, %L, %L, %L, %L)', de
     ('null media', '+15005550009', 'hi', NULL, ARRAY[NULL]::text[], NULL, NULL),
     ('too far ahead', '+15005550009', 'hi', NULL, NULL, 'infinity', NULL),
     ('empty key', '+15005550009', 'hi', NULL, NULL, NULL, '')) v (name, dest, body, sender, media, at, key);
+-- taken at the limit, refused beyond it
+BEGIN;
+SELECT name, split_part(attempt(format('INSERT INTO twilio_messages (to_number, body, from_number, media_urls, send_at, expires_at, idempotency_key)
+    VALUES (%L, ''hi'', %L, %L, %L, %L, %L)', coalesce(dest, '+15005550009'), sender, media, at, expires, key)), E'\n', 1) AS outcome FROM (VALUES
+    ('2 digits', '+12', NULL, NULL::text[], NULL::timestamptz, NULL::timestamptz, NULL), ('1 digit', '+1', NULL, NULL, NULL, NULL, NULL),
+    ('15 digits', '+' || repeat('1', 15), NULL, NULL, NULL, NULL, NULL), ('16 digits', '+' || repeat('1', 16), NULL, NULL, NULL, NULL, NULL),
+    ('+0', '+015005550009', NULL, NULL, NULL, NULL, NULL), ('a channel', 'rcs:+12', NULL, NULL, NULL, NULL, NULL),
+    ('no channel', 'r:+12', NULL, NULL, NULL, NULL, NULL), ('Messenger', 'messenger:a_b.c-9', NULL, NULL, NULL, NULL, NULL),
+    ('short code', NULL, '123', NULL, NULL, NULL, NULL), ('too short a code', NULL, '12', NULL, NULL, NULL, NULL),
+    ('long code', NULL, '12345678', NULL, NULL, NULL, NULL), ('too long a code', NULL, '123456789', NULL, NULL, NULL, NULL),
+    ('name', NULL, 'A_B+C-D & 1', NULL, NULL, NULL, NULL), ('too long a name', NULL, 'ABCDEFGHIJKL', NULL, NULL, NULL, NULL),
+    ('10 media', NULL, NULL, array_fill('https://example.com/a'::text, ARRAY[10]), NULL, NULL, NULL),
+    ('2048 bytes', NULL, NULL, ARRAY[rpad('HTTP://example.com/', 2048, 'x')], NULL, NULL, NULL),
+    ('2049 bytes', NULL, NULL, ARRAY[rpad('https://example.com/', 2049, 'x')], NULL, NULL, NULL),
+    ('in a year', NULL, NULL, NULL, now() + interval '1 year', NULL, NULL), ('later', NULL, NULL, NULL, now() + interval '1 year 1 second', NULL, NULL),
+    ('for two years', NULL, NULL, NULL, NULL, now() + interval '2 years', NULL), ('for longer', NULL, NULL, NULL, NULL, now() + interval '2 years 1 second', NULL),
+    ('until after send_at', NULL, NULL, NULL, now() + interval '1 hour', now() + interval '1 hour 1 second', NULL),
+    ('until send_at', NULL, NULL, NULL, now() + interval '1 hour', now() + interval '1 hour', NULL),
+    ('key of 255', NULL, NULL, NULL, NULL, NULL, repeat('k', 255)), ('key of 256', NULL, NULL, NULL, NULL, NULL, repeat('k', 256))
+) v (name, dest, sender, media, at, expires, key);
+SELECT expires_at - send_at AS "may wait for" FROM twilio_messages WHERE send_at = now() + interval '1 year';
+ROLLBACK;
 -- passed on
 SELECT from_number, to_number, body, media_urls, num_media FROM twilio_send_sms('whatsapp:+15005550009', NULL, 'whatsapp:+15005550001', '{https://example.com/a.jpg,http://example.com/b}');
 SELECT from_number FROM twilio_send_sms('+15005550009', 'hi', 'ACME Inc');
@@ -103,6 +125,7 @@ UPDATE twilio_settings SET messaging_service_sid = NULL;
 -- an idempotency key
 SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempotency_key => 'k') a, LATERAL (SELECT a.id) x,
     LATERAL twilio_send_sms('+15005550009', CASE WHEN x.id IS NOT NULL THEN 'once' END, idempotency_key => 'k') b;
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '', '{}', idempotency_key => 'k')$$) AS "as empty as before";
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'twice', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms(NULL, 'once', idempotency_key => 'k')$$);
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', '+15005550012', idempotency_key => 'k')$$);
