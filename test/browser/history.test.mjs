@@ -1,9 +1,10 @@
-// Long lists of messages on the settings page: older ones come when asked for, and whoever reads keeps the place.
+// What the settings page shows of the past: the chart, what statuses are called, and long lists of messages, of which older
+// ones come when asked for, and whoever reads keeps the place.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { startStack } from '../rest/stack.mjs';
-import { startBrowser } from './browser.mjs';
+import { openPage, startBrowser } from './browser.mjs';
 import { item, verifiedPages } from './messages.mjs';
 
 const stack = await startStack();
@@ -75,4 +76,95 @@ test('more than 1000 messages, which PostgREST gives in parts: the oldest is rea
     );
   }
   assert.equal(await page.locator('#messages-list > li').count(), 1010);
+});
+
+test('the chart and its table show what was counted, in groups, from the first day to today', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const days = [...Array(14).keys()].map((n) => new Date(Date.UTC(2026, 2, 25 + n)).toISOString().slice(0, 10));
+  const counted = [
+    ['outbound', 'delivered', 30],
+    ['outbound', 'read', 5],
+    ['inbound', 'received', 6],
+    ['inbound', 'receiving', 1],
+    ['outbound', 'queued', 3],
+    ['outbound', 'sparkling', 1],
+    ['outbound', 'failed', 2],
+    ['outbound', 'undelivered', 1],
+    ['outbound', 'unresolved', 1],
+    ['outbound', 'canceled', 1],
+  ].map(([direction, status, messages]) => ({ day: days[4], direction, status, messages }));
+  const none = days.filter((day) => day !== days[4]).map((day) => ({ day, direction: null, status: null, messages: 0 }));
+  const page = await openPage(t, browser, stack, null);
+  await page.route('**/rpc/twilio_messages_per_day?**', (route) => route.fulfill({ json: [...counted, ...none.reverse()] }));
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await page.locator('#chart svg').waitFor();
+  const text = (selector) => page.locator(selector).evaluateAll((found) => found.map((one) => one.textContent));
+  assert.match(await page.locator('#chart svg').getAttribute('aria-label'), /^Messages per day, 51 in all\./);
+  assert.deepEqual(await text('#chart-table tbody tr:nth-child(5) > *'), ['29 Mar 2026', '35', '7', '4', '5']);
+  assert.deepEqual((await text('#chart-table tbody th')).length, 14);
+  assert.deepEqual(await text('#legend li'), ['Delivered', 'Received', 'On the way', 'Failed or canceled']);
+  assert.match((await text('#chart title'))[4], /^Sunday,? 29 March 2026: 35 delivered, 7 received, 4 on the way, 5 failed or canceled$/);
+  // 60 is the least round number above 51; a line at half of it, and a name for each third day up to the last.
+  assert.deepEqual(await text('#chart svg > text'), ['0', '30', '60', '26 Mar', '29 Mar', '1 Apr', '4 Apr', '7 Apr']);
+  const bars = await page.locator('#chart rect').evaluateAll((found) =>
+    found.map((one) => ['y', 'height'].map((name) => Number(one.getAttribute(name)))),
+  );
+  const [bottom, perMessage] = [166, 156 / 60];
+  let y = bottom;
+  for (const [at, messages] of [35, 7, 4, 5].entries()) {
+    y -= messages * perMessage;
+    assert.ok(Math.abs(bars[at][0] - y) < 0.01 && Math.abs(bars[at][1] - messages * perMessage + 1) < 0.01, `${bars[at]}`);
+  }
+  assert.equal(bars.length, 4);
+});
+
+test('each status has a name for people, and offers what can be done about it', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const message = (status, more = {}) => ({
+    id: `${status}-${more.direction ?? 'outbound'}`,
+    direction: 'outbound',
+    from_number: '+15005550006',
+    to_number: '+15558675310',
+    body: 'Hello',
+    status,
+    num_segments: 1,
+    num_media: 0,
+    created_at: '2026-03-25T10:00:00Z',
+    ...more,
+  });
+  const expected = [
+    ['pending', 'Waiting', 'Cancel'],
+    ['submitting', 'Sending'],
+    ['unknown', 'Checking'],
+    ['unresolved', 'Unclear', 'Send again'],
+    ['accepted', 'Accepted'],
+    ['scheduled', 'Scheduled', 'Cancel'],
+    ['queued', 'Queued'],
+    ['sending', 'Sending'],
+    ['sent', 'Sent'],
+    ['partially_delivered', 'Delivered in part'],
+    ['delivered', 'Delivered'],
+    ['read', 'Read'],
+    ['undelivered', 'Not delivered', 'Send again'],
+    ['failed', 'Failed', 'Send again'],
+    ['canceled', 'Canceled'],
+    ['sparkling', 'sparkling'],
+  ];
+  const rows = [
+    ...expected.map(([status]) => message(status)),
+    message('received', { direction: 'inbound', num_segments: 2, num_media: 1 }),
+    message('failed', { direction: 'inbound', error_code: 11200 }),
+  ];
+  const page = await openPage(t, browser, stack, null);
+  await page.route('**/api/twilio_messages?**', (route) => route.fulfill({ json: rows }));
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await item(page, 'Received').waitFor();
+  const shown = await page.locator('#messages-list > li').evaluateAll((items) =>
+    items.map((one) => [one.querySelector('.state').textContent, one.querySelector('button')?.textContent]),
+  );
+  assert.deepEqual(shown, [...expected.map(([, ...what]) => [what[0], what[1]]), ['Received', undefined], ['Failed', undefined]]);
+  assert.match(await page.locator('#messages-list > li').nth(16).innerText(), /^From \+15005550006\b[^]*2 segments\s+1 attachment/);
+  const problem = page.locator('#messages-list > li').nth(17).locator('.problem');
+  assert.equal(await problem.innerText(), 'Twilio reports an error: 11200');
+  assert.equal(await problem.locator('a').getAttribute('href'), 'https://www.twilio.com/docs/api/errors/11200');
 });

@@ -85,6 +85,26 @@ test('an administrator, who may read the numbers of all, sees and offers the own
   );
 });
 
+test('what a number can do and what it is called are said, where there is something to say', async (t) => {
+  const mute = { phone_number: '+442071838750', friendly_name: '+442071838750', capabilities: { sms: false, mms: false, voice: false } };
+  const tenant = await stack.configuredTenant({ account: { numbers: [...NUMBERS.slice(0, 2), mute] } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  const listed = await page.locator('#numbers-list > li').allInnerTexts();
+  assert.deepEqual(listed.map((text) => text.split(/\s*\n\s*/)), [
+    ['+15005550006', 'Reception', 'SMS', 'MMS', 'Voice'],
+    ['+15005550010', 'Dr Ellis', 'SMS', 'Voice'],
+    ['+442071838750', 'No capabilities'],
+  ]);
+  assert.deepEqual(await page.locator('#phone_choice option').allInnerTexts(), [
+    'None',
+    '+15005550006 (Reception)',
+    '+15005550010 (Dr Ellis)',
+    '+442071838750',
+    'Another number …',
+  ]);
+});
+
 test('a long list of numbers scrolls, also by keyboard', async (t) => {
   const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
   const tenant = await stack.configuredTenant({ account: { numbers } });

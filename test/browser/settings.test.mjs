@@ -84,6 +84,18 @@ test('the token is write-only: it is in no field, attribute or text once it was 
   );
 });
 
+test('a token can be looked at while it is typed', async (t) => {
+  const page = await openPage(t, browser, stack, (await stack.newTenant()).token);
+  await shows(page, '#status', 'Not configured');
+  const token = page.getByLabel('Auth Token');
+  await token.fill('a token');
+  assert.equal(await token.getAttribute('type'), 'password');
+  await page.getByRole('button', { name: 'Show', exact: true }).click();
+  assert.equal(await token.getAttribute('type'), 'text');
+  await page.getByRole('button', { name: 'Hide', exact: true }).click();
+  assert.equal(await token.getAttribute('type'), 'password');
+});
+
 test('what is typed while the settings are still being loaded is kept', async (t) => {
   const tenant = await stack.newTenant();
   const page = await openPage(t, browser, stack, null);

@@ -14,6 +14,8 @@ RESET ROLE;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a', false, NULL, NULL, NULL, 'Twilio refuses this.', now());
 SET ROLE regress_twilio_app;
 TABLE trouble;
+UPDATE twilio_settings SET auth_token = repeat('b', 32);
+TABLE trouble;
 RESET ROLE;
 SELECT twilio_private.record_verification('00000000-0000-0000-0000-00000000000a', true, 'x', 'active', 'Full', NULL, now());
 SET ROLE regress_twilio_app;
