@@ -76,8 +76,9 @@ BEGIN
         hint := 'Nothing is sent from a standby. The worker starts when it is promoted.';
     ELSIF NOT running THEN
         reason := format('the worker is not running: %s', coalesce(state, 'unknown'));
-        hint := CASE WHEN state LIKE 'paused%'
-            THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
+        hint := CASE
+            WHEN state LIKE 'paused%' THEN 'Run ALTER EXTENSION pg_twilio UPDATE, and restart the server when the library is the older.'
+            WHEN state = 'starting' THEN 'It takes a moment. If it lasts, look for twilio: in the server log, and raise max_worker_processes.'
             ELSE 'Look for twilio: in the server log; a full worker table needs a higher max_worker_processes.'
         END;
     ELSIF row_security_active('twilio_private.arming'::regclass) THEN

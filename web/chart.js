@@ -4,7 +4,7 @@ import { $, make } from './page.js';
 
 const GROUPS = [
   ['delivered', 'Delivered', ['delivered', 'read']],
-  ['received', 'Received', ['received', 'receiving']],
+  ['received', 'Received', []],
   ['waiting', 'On the way', []],
   ['failed', 'Failed or canceled', ['failed', 'undelivered', 'unresolved', 'canceled']],
 ];

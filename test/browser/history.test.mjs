@@ -85,7 +85,7 @@ test('the chart and its table show what was counted, in groups, from the first d
     ['outbound', 'delivered', 30],
     ['outbound', 'read', 5],
     ['inbound', 'received', 6],
-    ['inbound', 'receiving', 1],
+    ['inbound', 'sparkling', 1],
     ['outbound', 'queued', 3],
     ['outbound', 'sparkling', 1],
     ['outbound', 'failed', 2],
@@ -94,7 +94,7 @@ test('the chart and its table show what was counted, in groups, from the first d
     ['outbound', 'canceled', 1],
   ].map(([direction, status, messages]) => ({ day: days[4], direction, status, messages }));
   const none = days.filter((day) => day !== days[4]).map((day) => ({ day, direction: null, status: null, messages: 0 }));
-  const page = await openPage(t, browser, stack, null);
+  const page = await openPage(t, browser, stack, null, { timezoneId: 'America/Los_Angeles' });
   await page.route('**/rpc/twilio_messages_per_day?**', (route) => route.fulfill({ json: [...counted, ...none.reverse()] }));
   await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
   await page.locator('#chart svg').waitFor();

@@ -83,6 +83,11 @@ UPDATE twilio_settings s SET (id, user_id, account_sid, auth_token, phone_number
     = (SELECT b.id, b.user_id, b.account_sid, b.auth_token, '+15005550006', false, b.is_verified, b.created_at, b.api_key_sid,
         b.api_key_secret, b.rate_limit_per_second, b.max_in_flight FROM before b);
 SELECT phone_number, sms_enabled FROM twilio_settings;
+-- and what is emptied is null
+UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('1', 32), api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32);
+UPDATE twilio_settings SET phone_number = '', messaging_service_sid = '', api_key_sid = '';
+SELECT phone_number, messaging_service_sid, api_key_sid, api_key_secret FROM twilio_settings;
+UPDATE twilio_settings SET phone_number = '+15005550006';
 
 -- administrators see all, and set limits
 SET ROLE regress_twilio_admin;

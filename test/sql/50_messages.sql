@@ -157,7 +157,8 @@ SELECT attempt(format('INSERT INTO twilio_messages (user_id, to_number, body) VA
 SET twilio.user_id = :'alice';
 SELECT attempt(format('SELECT twilio_retry_message(%L)', :'first')) AS "pending";
 SELECT twilio_cancel_message(:'first') AS "first", twilio_cancel_message(:'first') AS "again";
-SELECT status FROM twilio_messages WHERE id = :'first';
+SELECT m.status, m.updated_at > m.created_at AS "changed since", (SELECT string_agg(concat_ws('/', e.status, e.source), ' ' ORDER BY e.id)
+    FROM twilio_message_events e WHERE e.message_id = m.id) AS events FROM twilio_messages m WHERE m.id = :'first';
 SELECT attempt('UPDATE twilio_messages SET body = ''changed''');
 SELECT attempt('DELETE FROM twilio_messages');
 SELECT attempt('INSERT INTO twilio_message_events (user_id, message_id, status, source) SELECT user_id, id, ''x'', ''api'' FROM twilio_messages');

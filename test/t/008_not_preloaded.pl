@@ -1,4 +1,5 @@
-# Without shared_preload_libraries nothing runs, and whatever needs the worker or the key file names the line to add.
+# Without shared_preload_libraries nothing runs, and whatever needs the worker or the key file names the line to add;
+# without a process for the launcher neither.
 use strict;
 use warnings;
 use FindBin;
@@ -23,5 +24,10 @@ for my $call ('SELECT * FROM twilio_verify()', 'SELECT * FROM twilio_phone_numbe
 like(run_sql($node, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{hint}, $line, 'so is twilio_rotate_key()');
 like(as_user($node, 1, 'SELECT hint FROM twilio_status')->{out}, $line, 'twilio_status names it too');
 is(as_user($node, 1, 'SELECT count(*) FROM twilio_settings')->{out}, '0', 'the tables can be read');
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_twilio'\nmax_worker_processes = 0");
+$node->restart;
+like(as_user($node, 1, 'SELECT reason, hint FROM twilio_status')->{out}, qr/not running: starting\|.*raise max_worker_processes/,
+	'where the launcher finds no process, twilio_status says what to raise');
 
 TwilioTest::finish();

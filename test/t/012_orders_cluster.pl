@@ -70,6 +70,7 @@ sub set_version
 }
 set_version('99.9');
 wait_until { $node->safe_psql('postgres', 'SELECT state FROM twilio_status') =~ /^paused/ } 5, 'a worker whose library does not fit the SQL is paused';
+like($node->safe_psql('postgres', 'SELECT hint FROM twilio_status'), qr/ALTER EXTENSION pg_twilio UPDATE/, '... and twilio_status says what to do');
 my $so_far = posts($standin);
 order($node, 1, 'paused', 3);
 my $pid = worker_pid($node);
