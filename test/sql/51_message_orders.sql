@@ -124,6 +124,20 @@ SELECT r.status, r.error_code FROM twilio_messages m, LATERAL twilio_retry_messa
 SELECT request FROM answer('sent', '{"status": "failed", "error_code": 30003}');
 SELECT r.status, r.sid, cardinality(r.former_sids) AS former FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
 SELECT body, attempt(format('SELECT twilio_retry_message(%L)', id)) FROM twilio_messages WHERE status <> 'failed' OR error_code = 21610 ORDER BY id;
+-- … as if it had not been tried before: not before its time, as long as any, and of the attempt before nothing but its SID is left
+BEGIN;
+UPDATE twilio_messages SET status = 'undelivered', sid = 'SM' || repeat('d', 32), error_code = 30003, error_message = 'Off', price = -1, price_unit = 'USD',
+    send_at = now() + interval '1 hour', submitted_at = now(), sent_at = now(), delivered_at = now(), expires_at = now() WHERE body = 'rejected';
+SELECT r.status, r.sid, r.error_code, r.error_message, r.price, r.price_unit, r.submitted_at, r.sent_at, r.delivered_at, r.expires_at - r.send_at AS "may wait for"
+FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
+SELECT o.due_at = m.send_at AS "at its time", o.expires_at = m.expires_at AS "no longer than the message" FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref WHERE m.body = 'rejected';
+UPDATE twilio_messages SET status = 'failed', send_at = NULL WHERE body = 'rejected';
+SELECT r.expires_at - clock_timestamp() BETWEEN '9 hours 59 minutes' AND '10 hours' AS "as long as any"
+FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'rejected';
+UPDATE twilio_messages SET status = 'failed' WHERE body = 'rejected';
+UPDATE twilio_settings SET sms_enabled = false;
+SELECT attempt(format('SELECT twilio_retry_message(%L)', id)) FROM twilio_messages WHERE body = 'rejected';
+ROLLBACK;
 -- who is in again gets what was kept back
 UPDATE twilio_opt_outs SET opted_in_at = now();
 SELECT r.body, r.status FROM twilio_messages m, LATERAL twilio_retry_message(m.id) r WHERE m.body = 'not sent';
