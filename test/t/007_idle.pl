@@ -42,6 +42,19 @@ wait_until {
 	as_user($node, 1, 'SELECT verified FROM twilio_verify()');
 	slurp_file($node->logfile) =~ m{LOG: .*twilio: GET /2010-04-01/Accounts/$sid\.json 200 \d+ ms RQ};
 } 10, 'with log_requests each request is one line';
+my $logged = -s $node->logfile;
+my @paths = map { "/v2/PhoneNumbers/$_" } '%2B12025550199?To=%2B12025550199', '+12025550199/Line', '2025550199';
+$node->safe_psql('postgres', join ';', map { "SELECT twilio_private.ask_account(twilio_private.require_account('" . user_id(1) . "'), 'lookup', 'GET', 'lookups.twilio.com', '$_')" } @paths);
+$standin->listener('closed');
+$standin->listener('cut');
+is(as_user($node, 1, 'SELECT * FROM twilio_verify()')->{state}, 'PT502', '... one that nobody answers, too');
+$standin->listener('open');
+my @lines = slurp_file($node->logfile, $logged) =~ /LOG: .*twilio: (.*)/g;
+like($lines[$_], qr{^GET /v2/PhoneNumbers/… \d+ \d+ ms RQ\w+$}, "... without the phone number: $paths[$_]") for 0, 2;
+like($lines[1], qr{^GET /v2/PhoneNumbers/…/Line \d+ \d+ ms RQ\w+$}, '... and with what is behind it');
+like($lines[3], qr{^GET /2010-04-01/Accounts/$sid\.json unreachable \d+ ms $}, '... which says what became of it');
+is(scalar @lines, 4, '... and nothing else');
+$standin->control(DELETE => 'mismatches');    # Twilio has no such paths
 
 sub threads { my @tasks = glob "/proc/$pid{worker}/task/*"; return scalar @tasks }
 enable_sending($node, $standin, 2);
