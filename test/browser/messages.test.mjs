@@ -18,6 +18,9 @@ const count = (tenant) =>
     .twilio('GET', `ledger/count?account=${tenant.sid}&method=POST&path=Messages.json`)
     .then((answer) => answer.count);
 const openVerified = verifiedPages(browser, stack);
+// Waits until a screen reader is told.
+const said = (page, text) =>
+  page.waitForFunction((words) => document.querySelector('#announcer').textContent === words, text);
 
 test('first visit → configure → verify → numbers → send → delivered', async (t) => {
   const tenant = await stack.newTenant({ numbers: NUMBERS });
@@ -34,6 +37,7 @@ test('first visit → configure → verify → numbers → send → delivered', 
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await shows(page, '#send-notice', 'Message to +15558675310 is on its way.');
   await item(page, 'Your appointment').filter({ hasText: 'Delivered' }).waitFor();
+  await said(page, 'Message to +15558675310: Delivered.');
   assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), '');
   await page.getByText('Show as a table').click();
   await shows(page, '#chart-table tr:last-child', /1000$/);
@@ -201,6 +205,7 @@ test('what Twilio refuses is told with its reason, and can be sent again', async
   await write(page, '+15558675311', 'Switched off');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await item(page, 'Switched off').filter({ hasText: 'Not delivered' }).filter({ hasText: '30003' }).waitFor();
+  await said(page, 'Message to +15558675311: Not delivered.');
   await write(page, '+15005550001', 'No such number');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   const failed = item(page, 'No such number').filter({ hasText: 'Failed' });
