@@ -35,7 +35,7 @@ BEGIN
         IF answer.http_status >= 300 AND answer.http_status NOT IN (401, 403, 404) THEN
             PERFORM twilio_private.refuse_answer(
                 'a list of phone numbers, but '
-                || twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message));
+                || rtrim(twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message), '.'));
         ELSIF answer.http_status >= 300 THEN
             RAISE EXCEPTION 'Twilio refused the credentials'
                 USING ERRCODE = 'PT409',
