@@ -89,7 +89,8 @@ test('POST answers 201 with one object that has the columns of the guide and a m
 test('the switches default to on', async () => {
   const tenant = await stack.newTenant();
   const { json } = await call(tenant, 'POST', account(tenant));
-  assert.deepEqual([json.sms_enabled, json.voice_enabled, json.is_active, json.phone_number], [true, true, true, null]);
+  const { sms_enabled, voice_enabled, is_active, resend_unknown, phone_number } = json;
+  assert.deepEqual([sms_enabled, voice_enabled, is_active, resend_unknown, phone_number], [true, true, true, true, null]);
 });
 
 test('a second POST is 409, also when both come at once', async () => {
@@ -303,7 +304,8 @@ test('an administrator reads and writes the own settings there, whoever else has
   assertRefused(await call(admin, 'GET'), 404, 'Settings not found');
   assertRefused(await call(admin, 'DELETE'), 404, 'Settings not found');
   assert.equal((await call(admin, 'POST', account(admin))).status, 201);
-  assert.equal((await call(admin, 'PUT', { rate_limit_per_second: 5 })).json.rate_limit_per_second, 5);
+  const { json } = await call(admin, 'PUT', { rate_limit_per_second: 5, max_in_flight: 3 });
+  assert.deepEqual([json.rate_limit_per_second, json.max_in_flight], [5, 3]);
   assert.equal((await call(admin, 'GET')).json.account_sid, admin.sid);
   assert.equal((await call(admin, 'DELETE')).status, 204);
   assert.equal((await call(other, 'GET')).json.account_sid, other.sid);

@@ -75,6 +75,14 @@ SELECT verified FROM verify(401, NULL, 20003);
 SELECT count(*) FROM twilio_private.breaker;
 SELECT verified FROM verify(200, account());
 SELECT count(*) FROM twilio_private.breaker;
+-- what Twilio said last is kept, in words of our own where it said none; of an API key it says so
+SELECT twilio_private.open_breaker(:'alice', 20003, 'Authenticate'), twilio_private.open_breaker(:'alice', 10001, NULL);
+SELECT error_code, message, (SELECT verification_error FROM twilio_settings) FROM twilio_private.breaker;
+UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32);
+SELECT twilio_private.open_breaker(:'alice', 20003, 'Authenticate');
+SELECT left(verification_error, 50) AS error FROM twilio_settings;
+UPDATE twilio_settings SET api_key_sid = NULL;
+SELECT verified FROM verify(200, account());
 -- the secret was not restored
 SAVEPOINT here;
 DELETE FROM twilio_private.credential;
@@ -126,10 +134,11 @@ SELECT count(*) AS asked FROM asked;
 
 -- ---- twilio_configure_webhooks() -----------------------------------------------------------------------------------
 
-SELECT attempt('SELECT twilio_configure_webhooks()');
+-- only Twilio's word about a number says where it reports
 SELECT twilio_private.number_webhook_results(ARRAY[
     ROW(1, :'alice', gen_random_uuid(), n.sid, outcome, 200, NULL, NULL, NULL, jsonb_build_object('sid', said, 'sms_url', outcome, 'voice_url', ''), 1, now(), now(), NULL, NULL)::twilio_private.order_result])
 FROM twilio_numbers n, (VALUES ('sent', 'PN2'), ('rejected', 'PN1')) v (outcome, said);
-SELECT sid, sms_url, voice_url FROM twilio_numbers ORDER BY sid;
+UPDATE twilio_numbers SET sms_url = NULL WHERE sid = 'PN1';
+SELECT sid, sms_url, voice_url, n.twilio_reports_here FROM twilio_numbers n ORDER BY sid;
 ROLLBACK;
 DELETE FROM twilio_settings;

@@ -175,6 +175,10 @@ SELECT says(14, 'START');
 SELECT opted_in_at IS NULL AS "has not come back to others" FROM twilio_opt_outs WHERE user_id = :'bob';
 DELETE FROM twilio_opt_outs WHERE user_id = :'bob';
 SELECT phone_number, reason, opted_in_at IS NOT NULL AS back FROM twilio_opt_outs;
+-- said again it dates from the first time, too
+SELECT opted_in_at AS since FROM twilio_opt_outs \gset
+SELECT says(19, 'start');
+SELECT opted_in_at = :'since' AS "the same" FROM twilio_opt_outs;
 SELECT status FROM twilio_send_sms('+15551230001', 'welcome back');
 SELECT says(15, 'help');
 UPDATE twilio_settings SET sms_enabled = false WHERE user_id = :'alice';

@@ -207,6 +207,7 @@ like($repeatable->run('SELECT * FROM twilio_phone_numbers()') . $repeatable->err
 	'who lists in a repeatable read what somebody else has listed since sees no 40001');
 $repeatable->quit;
 is(as_user($node, 11, 'SELECT * FROM twilio_phone_numbers()')->{state}, 'PT409', 'before the account is verified the list is PT409');
+is(as_user($node, 40, 'SELECT twilio_configure_webhooks()')->{message}, 'this server has no webhook URL', 'where nothing is taken, nothing is told to report');
 $standin->change(account_sid(40), token => token(99));
 my $revoked = as_user($node, 40, 'SELECT * FROM twilio_phone_numbers()');
 is($revoked->{state}, 'PT409', 'with credentials that Twilio no longer takes the list is PT409');

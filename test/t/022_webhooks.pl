@@ -266,6 +266,16 @@ wait_until { as_user($node, 1, 'SELECT sms_url FROM twilio_numbers')->{out} eq w
 is_deeply([ map { $_->[1] } grep { $_->[0] eq 'SmsApplicationSid' } @{ $standin->ledger(method => 'POST', path => 'IncomingPhoneNumbers')->[-1]{params} } ], [''],
 	'... having taken its application away');
 is(handle_webhook($node, inbound(body => 'start', url => undef))->{out}, '<Response/>', '... and does');
+my $owner = user_id(1);
+sub told { my ($before) = @_; return run_sql($node, "BEGIN; $before; SELECT twilio_configure_webhooks()", user => $owner) }
+is(run_sql($node, "BEGIN;
+	INSERT INTO twilio_numbers (user_id, sid, phone_number, mms, voice) VALUES ('$owner', 'PN1', '+12025550181', true, false), ('$owner', 'PN2', '+12025550182', false, true);
+	SELECT twilio_configure_webhooks(); SELECT twilio_configure_webhooks();
+	SELECT count(*), bool_and(expires_at <= now() + interval '1 hour') FROM twilio_private.outbox WHERE kind = 'number_webhooks'; ROLLBACK", user => $owner)->{out},
+	"2\n2\n2|t", '... as is each that receives messages, once however often that is said, and not for ever');
+is(told("DELETE FROM twilio_numbers WHERE user_id = '$owner'")->{message}, 'no phone numbers are known', '... unless there is none');
+is(told("UPDATE twilio_settings SET is_active = false WHERE user_id = '$owner'")->{message}, 'the Twilio account is switched off', '... or the account is off');
+is(told("UPDATE twilio_settings SET auth_token = '" . token(99) . "' WHERE user_id = '$owner'")->{message}, 'Twilio credentials are not verified', '... or not verified');
 
 # ---- to the disk --------------------------------------------------------------------------------
 
