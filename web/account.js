@@ -41,13 +41,9 @@ function phoneNumber() {
   return choice.hidden || choice.value === OTHER ? plainNumber($('phone_number').value) : choice.value;
 }
 
-// The members that differ from what was shown; the number may be taken away, a secret may not.
+// The members that differ from what was shown; an empty number is none.
 function changes() {
-  const now = entered();
-  const changed = Object.entries(now).filter(([name, value]) => value !== shown[name]);
-  return Object.fromEntries(
-    changed.map(([name, value]) => [name, name === 'phone_number' && value === '' ? null : value]),
-  );
+  return Object.fromEntries(Object.entries(entered()).filter(([name, value]) => value !== shown[name]));
 }
 
 // All members that are not empty, for settings that do not exist yet.

@@ -5,6 +5,7 @@ import { after, test } from 'node:test';
 import { startStack, until } from '../rest/stack.mjs';
 import { assertAccessible, expire, openPage, shows, startBrowser } from './browser.mjs';
 import { NUMBERS, item, verifiedPages, write } from './messages.mjs';
+import { lookAgain } from './settings.mjs';
 
 const stack = await startStack();
 const browser = await startBrowser();
@@ -75,6 +76,23 @@ test('the usual sender is the one that the server takes: a Messaging Service, th
   await page.reload();
   await shows(page, '#numbers-list', 'Dr Ellis');
   assert.equal(await usual(), 'Messaging Service');
+});
+
+test('the form for sending keeps the sender that was chosen, and says what is missing', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await page.getByLabel('From').selectOption('+15005550010');
+  await page.getByRole('button', { name: 'Refresh' }).click();
+  await said(page, '3 phone numbers listed.');
+  assert.equal(await page.getByLabel('From').inputValue(), '+15005550010');
+  for (const [change, missing] of [
+    [{ sms_enabled: false }, 'SMS is switched off in the settings.'],
+    [{ is_active: false }, 'This account is switched off.'],
+  ]) {
+    await stack.request('PUT', '/api/twilio-settings/', { token: tenant.token, body: change });
+    await lookAgain(page);
+    await shows(page, '#send-closed', missing);
+    assert.equal(await page.locator('#send-form').isVisible(), false);
+  }
 });
 
 test('a text that runs from right to left does, in what is written and in what is shown', async (t) => {
@@ -148,7 +166,7 @@ test('what is typed while a message is being sent is kept', async (t) => {
   assert.equal(await count(tenant), 2);
 });
 
-test('an answer that got lost: sending again does not send twice', async (t) => {
+test('an answer that got lost: sending again does not send twice, another text is another message', async (t) => {
   const { tenant, page } = await openVerified(t);
   await write(page, '+15558675310', 'Lost answer');
   await page.route(
@@ -165,6 +183,14 @@ test('an answer that got lost: sending again does not send twice', async (t) => 
   await shows(page, '#send-notice', 'is on its way');
   await item(page, 'Lost answer').filter({ hasText: 'Delivered' }).waitFor();
   assert.equal(await count(tenant), 1);
+  await write(page, '+15558675310', 'Lost as well');
+  await page.route('**/rpc/twilio_send_sms', (route) => route.fetch().then(() => route.abort()), { times: 1 });
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'The server cannot be reached.');
+  await page.getByLabel('Message', { exact: true }).fill('Not quite the same');
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await item(page, 'Not quite the same').filter({ hasText: 'Delivered' }).waitFor();
+  assert.equal(await count(tenant), 3);
 });
 
 test('what cannot be sent is told at its field', async (t) => {
@@ -223,6 +249,10 @@ test('who has opted out gets nothing, and the page does not say that it is on it
   await shows(page, '#send-notice', 'The recipient has opted out.');
   assert.equal(await page.locator('#send-notice').getAttribute('data-kind'), 'error');
   assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'Hello again');
+  const inAgain = { opted_in_at: 'now' };
+  await stack.request('PATCH', '/api/twilio_opt_outs?opted_in_at=is.null', { token: tenant.token, body: inAgain });
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+  await shows(page, '#send-notice', 'Message to +15558675310 is on its way.');
 });
 
 test('a waiting message can be canceled', async (t) => {

@@ -105,6 +105,16 @@ test('what a number can do and what it is called are said, where there is someth
   ]);
 });
 
+test('who verifies anew sees the numbers anew', async (t) => {
+  const tenant = await stack.configuredTenant({ account: { numbers: NUMBERS } });
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#numbers-list', 'Reception');
+  await stack.twilio('PATCH', `accounts/${tenant.sid}`, { numbers: [{ phone_number: '+15005550011', friendly_name: 'New desk' }] });
+  await page.getByRole('button', { name: 'Verify Credentials' }).click();
+  await shows(page, '#numbers-list', 'New desk');
+  assert.doesNotMatch(await page.locator('#numbers-list').innerText(), /Reception/);
+});
+
 test('a long list of numbers scrolls, also by keyboard', async (t) => {
   const numbers = [...Array(120).keys()].map((n) => `+1500600${String(n).padStart(4, '0')}`);
   const tenant = await stack.configuredTenant({ account: { numbers } });

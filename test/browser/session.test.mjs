@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { checkout, startStack } from '../rest/stack.mjs';
 import { expire, openPage, shows, startBrowser } from './browser.mjs';
+import { lookAgain } from './settings.mjs';
 
 const stack = await startStack();
 const browser = await startBrowser();
@@ -237,6 +238,15 @@ test("a window that missed what happened learns it from the server's answer", as
   await page.getByRole('button', { name: 'Save Settings' }).click();
   await shows(page, '#account-notice', 'No Twilio account is configured');
   await shows(page, '#status', 'Not configured');
+
+  await stack.request('POST', '/api/twilio-settings/', { token: tenant.token, body: account });
+  await lookAgain(page);
+  await shows(page, '#status', 'Not verified');
+  await stack.request('DELETE', '/api/twilio-settings/', { token: tenant.token });
+  await page.getByRole('button', { name: 'Delete …' }).click();
+  await page.getByRole('button', { name: 'Delete settings' }).click();
+  await shows(page, '#account-notice', 'No Twilio account is configured');
+  await shows(page, '#status', 'Not configured');
 });
 
 test('an answer that is none, such as the page of a proxy, is told and takes nothing away', async (t) => {
@@ -317,4 +327,30 @@ test('no connection: the page says so and goes on when it is back', async (t) =>
   await page.unrouteAll();
   await page.getByRole('button', { name: 'Save Settings' }).click();
   await shows(page, '#account-notice', 'Settings saved.');
+});
+
+test('while it cannot be seen the page asks for nothing; then it looks at once, and goes on by itself', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, null);
+  await page.clock.install();
+  await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
+  await shows(page, '#status', 'Verified');
+  await page.locator('#chart svg').waitFor();
+  const see = (seen) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, !seen);
+  const looked = () =>
+    Promise.all(['twilio-settings/', 'twilio_messages?*'].map((path) => page.waitForResponse(`**/api/${path}`)));
+  await see(false);
+  await page.clock.runFor(5000); // what it had in mind before
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  await page.clock.runFor(120_000);
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.deepEqual(asked, ['/twilio-settings/icon.svg']);
+  await Promise.all([looked(), see(true)]);
+  await Promise.all([looked(), page.clock.runFor(60_000)]);
 });
