@@ -58,6 +58,9 @@ test('the counter knows segments and alphabets', async (t) => {
   await counts('a'.repeat(161), '161 characters · 2 segments · GSM-7');
   await counts(`${'a'.repeat(152)}€${'a'.repeat(152)}`, '306 characters · 3 segments · GSM-7');
   await counts('ж'.repeat(71), '71 characters · 2 segments · UCS-2 · because of “ж”');
+  await counts('a'.repeat(306), '306 characters · 2 segments · GSM-7');
+  await counts('ж'.repeat(134), '134 characters · 2 segments · UCS-2 · because of “ж”');
+  await counts('👍'.repeat(67), '134 characters · 3 segments · UCS-2 · because of “👍”');
   await counts('👍', '2 characters · 1 segment · UCS-2 · because of “👍”');
 });
 

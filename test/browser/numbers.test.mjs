@@ -62,6 +62,10 @@ test('who is about to type another number, and has a look elsewhere first, finds
   await saved(page);
   assert.equal((await stored(tenant)).phone_number, '+15005550010');
   assert.equal(await page.locator('#phone_choice').inputValue(), '+15005550010');
+  await page.locator('#phone_choice').selectOption('None');
+  await page.getByRole('button', { name: 'Save Settings' }).click();
+  await saved(page);
+  assert.equal((await stored(tenant)).phone_number, null);
 });
 
 test('an administrator, who may read the numbers of all, sees and offers the own ones', async (t) => {

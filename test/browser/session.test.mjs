@@ -92,8 +92,10 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
   await page.getByLabel('Account SID').fill('typed by the first user');
   await page.getByLabel('To', { exact: true }).fill('+15558675310');
   await page.getByLabel('Message', { exact: true }).fill('a text of the first user');
+  await page.getByRole('button', { name: 'Delete …' }).click();
   await expire(page, stack, tenant.user);
   await shows(page, '#sign-in-reason', 'Your session has ended.');
+  assert.equal(await page.locator('dialog').isVisible(), false);
   await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
   await page.getByRole('button', { name: 'Continue' }).click();
   await shows(page, '#status', 'Not configured');
@@ -110,6 +112,41 @@ test('signing in as somebody else shows nothing of the one before', async (t) =>
     'a text of the first user',
   ])
     assert.ok(!text.includes(secret), secret);
+});
+
+test('an answer that comes when somebody else has signed in meanwhile shows nothing', async (t) => {
+  const tenant = await stack.configuredTenant();
+  const page = await openPage(t, browser, stack, tenant.token);
+  await shows(page, '#status', 'Verified');
+  let release;
+  const signedIn = new Promise((resolve) => {
+    release = resolve;
+  });
+  const read = new Promise((resolve) => {
+    page.route(
+      '**/api/twilio-settings/',
+      async (route) => {
+        const response = await route.fetch();
+        resolve();
+        await signedIn;
+        await route.fulfill({ response });
+      },
+      { times: 1 },
+    );
+  });
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await read;
+  await expire(page, stack, tenant.user);
+  await shows(page, '#sign-in-reason', 'Your session has ended.');
+  await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await shows(page, '#status', 'Not configured');
+  const late = page.waitForResponse('**/api/twilio-settings/');
+  release();
+  await (await late).finished();
+  await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
+  assert.equal(await page.getByLabel('Account SID').inputValue(), '');
+  assert.equal(await page.locator('#status').innerText(), 'Not configured');
 });
 
 test('in a frame of the app: whoever signs in there is whose data the page shows', async (t) => {
