@@ -273,6 +273,14 @@ test('what takes longer than nginx waits is 504, in the body too', async () => {
   assert.deepEqual([answer.status, answer.json.code, answer.json.message], [504, '504', 'PostgREST takes too long']);
 });
 
+test('a body of 15 MB is taken, one above 16 MB is not', async () => {
+  const tenant = await stack.configuredTenant();
+  const send = (bytes) => stack.request('POST', '/api/twilio_messages', { token: tenant.token, body: `${' '.repeat(bytes)}[]` });
+  assert.equal((await send(15_000_000)).status, 201);
+  const refused = await send(17_000_000);
+  assert.deepEqual([refused.status, refused.json.message], [413, 'The request is too large']);
+});
+
 test('where an answer says that it comes from is below /api/', async () => {
   const tenant = await stack.configuredTenant();
   const made = await stack.request('POST', '/api/twilio_messages', {

@@ -112,6 +112,8 @@ test('PUT changes what it names and keeps the rest, the token and the verificati
     updated_at: answer.json.updated_at,
   });
   assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
+  const patched = await call(tenant, 'PATCH', { voice_enabled: false });
+  assert.deepEqual(patched.json, { ...answer.json, voice_enabled: false, updated_at: patched.json.updated_at });
 });
 
 test('the whole object may be sent back as it was read', async () => {

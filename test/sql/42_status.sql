@@ -101,9 +101,12 @@ SET state = CASE m.body WHEN 'on its way' THEN 'sending' WHEN 'lost' THEN 'unkno
     due_at = CASE m.body WHEN 'lost' THEN 'infinity' WHEN 'later' THEN now() + interval '1 hour' WHEN 'late' THEN now() - interval '1 hour' ELSE now() END
 FROM twilio_messages m WHERE m.id = o.ref;
 INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES (:'alice', 'number_webhooks', gen_random_uuid(), now() - interval '2 hours');
+-- … of the other one nothing is due, and nothing has failed since
+INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES (:'bob', 'message', gen_random_uuid(), now() + interval '1 hour');
+INSERT INTO twilio_messages (user_id, direction, from_number, to_number, status, created_at) VALUES (:'bob', 'inbound', '+15005550009', '+15005550002', 'failed', now() - interval '25 hours');
 CREATE VIEW figures AS
     SELECT right(user_id::text, 1) AS "user", queued, in_flight, unknown, date_trunc('hour', lag) AS lag, sent, failed, received, last_error,
-           now() - last_error_at AS "ago", breaker
+           now() - last_error_at AS "ago", breaker IS NULL AS accepted, breaker
     FROM twilio_tenant_status ORDER BY user_id;
 TABLE figures;
 SELECT queued, date_trunc('hour', lag) AS lag FROM twilio_status;
@@ -126,6 +129,7 @@ FROM midnight d;
 SELECT (now() AT TIME ZONE zone)::date - p.day AS ago, p.direction, p.status, p.messages FROM midnight, twilio_messages_per_day(3, zone) p;
 DELETE FROM twilio_messages;
 SELECT count(*) AS days, sum(messages) AS messages, (now() AT TIME ZONE 'UTC')::date - max(day) AS "to today" FROM twilio_messages_per_day();
+SELECT zone, (now() AT TIME ZONE zone)::date - day AS "to today" FROM unnest(ARRAY['Pacific/Kiritimati', 'Etc/GMT+12']) zone, LATERAL twilio_messages_per_day(1, zone);
 SELECT days, attempt(format('SELECT * FROM twilio_messages_per_day(%s)', days)) FROM unnest(ARRAY[0, 1, 366, 367]) days;
 ROLLBACK;
 DELETE FROM twilio_settings;
