@@ -111,9 +111,9 @@ test('PUT changes what it names and keeps the rest, the token and the verificati
     phone_number: null,
     updated_at: answer.json.updated_at,
   });
-  assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
   const patched = await call(tenant, 'PATCH', { voice_enabled: false });
   assert.deepEqual(patched.json, { ...answer.json, voice_enabled: false, updated_at: patched.json.updated_at });
+  assert.equal((await call(tenant, 'POST', undefined, `${PATH}verify`)).json.verified, true);
 });
 
 test('the whole object may be sent back as it was read', async () => {
@@ -295,6 +295,9 @@ test('the slash at the end may be left out, and a query is ignored', async () =>
     const { status, headers } = await call(tenant, method, undefined, PATH + path);
     assert.deepEqual([status, headers.get('allow')], [405, allowed]);
   }
+  for (const path of ['/twilio-settings', '/twilio-settings/'])
+    assert.match((await stack.request('GET', path)).headers.get('content-security-policy') ?? '', /script-src 'self'/);
+  assert.equal((await call(tenant, 'GET', undefined, '/api')).json.basePath, '/api');
   const page = await stack.request('POST', '/twilio-settings');
   assert.deepEqual([page.status, page.headers.get('allow')], [405, 'GET, HEAD']);
 });

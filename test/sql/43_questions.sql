@@ -138,7 +138,8 @@ SELECT count(*) AS asked FROM asked;
 SELECT twilio_private.number_webhook_results(ARRAY[
     ROW(1, :'alice', gen_random_uuid(), n.sid, outcome, 200, NULL, NULL, NULL, jsonb_build_object('sid', said, 'sms_url', outcome, 'voice_url', ''), 1, now(), now(), NULL, NULL)::twilio_private.order_result])
 FROM twilio_numbers n, (VALUES ('sent', 'PN2'), ('rejected', 'PN1')) v (outcome, said);
-UPDATE twilio_numbers SET sms_url = NULL WHERE sid = 'PN1';
 SELECT sid, sms_url, voice_url, n.twilio_reports_here FROM twilio_numbers n ORDER BY sid;
+UPDATE twilio_numbers SET sms_url = NULL;
+SELECT DISTINCT n.twilio_reports_here FROM twilio_numbers n;
 ROLLBACK;
 DELETE FROM twilio_settings;

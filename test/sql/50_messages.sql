@@ -133,6 +133,9 @@ SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', media_urls => '{
 SELECT attempt($$SELECT twilio_send_sms('+15005550009', 'once', send_at => now() + interval '1 hour', idempotency_key => 'k')$$);
 SELECT attempt($$INSERT INTO twilio_messages (to_number, body, idempotency_key) VALUES ('+15005550009', 'once', 'k')$$);
 SELECT count(*) FROM twilio_messages WHERE idempotency_key = 'k';
+-- ... of a picture without a word
+SELECT body, media_urls FROM twilio_send_sms('+15005550009', '', media_urls => '{https://example.com/a}', idempotency_key => 'picture');
+SELECT attempt($$SELECT twilio_send_sms('+15005550009', '', media_urls => '{https://example.com/a}', idempotency_key => 'picture')$$);
 -- ... of a message whose sender the Messaging Service chooses
 UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
 SELECT from_number FROM twilio_send_sms('+15005550009', 'service', idempotency_key => 'k2');

@@ -106,6 +106,17 @@ SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
 SET twilio.user_id = :'alice';
 SELECT twilio_cancel_message(:'planned'), twilio_cancel_message(:'planned') AS again;
 SELECT kind FROM twilio_private.outbox WHERE kind = 'message_cancel';
+-- … also what it has accepted and not planned yet, but not what it has sent
+BEGIN;
+DELETE FROM twilio_private.outbox WHERE kind = 'message_cancel';
+UPDATE twilio_messages SET status = 'accepted' WHERE id = :'planned';
+SELECT twilio_cancel_message(:'planned');
+DELETE FROM twilio_private.outbox WHERE kind = 'message_cancel';
+UPDATE twilio_messages SET send_at = now() WHERE id = :'planned';
+SELECT twilio_cancel_message(:'planned') AS "its time has come";
+UPDATE twilio_messages SET send_at = now() + interval '1 hour', status = 'queued' WHERE id = :'planned';
+SELECT twilio_cancel_message(:'planned') AS "it is on its way";
+ROLLBACK;
 -- … or does not know it yet
 SELECT method FROM answer('rejected', code => 20404, only_kind => 'message_cancel', refused_with => 404);
 SELECT kind, due_at < now() + interval '2 minutes' AS soon FROM twilio_queue q JOIN twilio_messages m ON m.id = message_id WHERE m.body = 'planned';

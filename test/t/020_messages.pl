@@ -65,6 +65,8 @@ $node->safe_psql('postgres', "SET ROLE twilio_user; SET twilio.user_id = '" . us
 	INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'kept'); RELEASE b; SAVEPOINT c;
 	INSERT INTO twilio_messages (to_number, body) VALUES ('+12025550152', 'dropped'); ROLLBACK TO c; RELEASE a; SAVEPOINT d; ROLLBACK TO d; COMMIT");
 is(scalar(() = $listener->run('SELECT 5') =~ /"failed"/g), 1, 'what is rolled back to a savepoint notifies nobody, the rest does');
+as_user($node, 1, "SELECT twilio_cancel_message(id) FROM twilio_send_sms('+12025550199', 'Withdrawn', send_at => now() + interval '1 day')");
+like($listener->run('SELECT 6'), qr/"canceled"/, 'who cancels a message notifies');
 as_user($node, 1, "UPDATE twilio_opt_outs SET opted_in_at = now() WHERE phone_number = '+12025550152'");
 $listener->quit;
 
