@@ -170,6 +170,7 @@ test('a token and an API key are in no answer and in no log', async () => {
   await until('nginx wrote its log', () =>
     stack.logs()['nginx/access.log'].includes('"DELETE /api/twilio-settings/" 204'),
   );
+  assert.doesNotMatch(stack.logs()['nginx/access.log'], /\?/, 'paths are without their query');
   for (const [where, text] of [['answers', texts.join('\n')], ...Object.entries(stack.logs())]) {
     for (const secret of [canary, keySecret, tenant.token])
       assert.ok(!text.includes(secret), `a secret is in ${where}`);

@@ -298,6 +298,10 @@ test('the slash at the end may be left out, and a query is ignored', async () =>
   for (const path of ['/twilio-settings', '/twilio-settings/'])
     assert.match((await stack.request('GET', path)).headers.get('content-security-policy') ?? '', /script-src 'self'/);
   assert.equal((await call(tenant, 'GET', undefined, '/api')).json.basePath, '/api');
+  for (const path of [PATH, '/api/twilio_settings'])
+    assert.equal((await call(tenant, 'GET', undefined, path)).headers.get('cache-control'), 'no-store');
+  for (const path of ['/twilio-settings', '/twilio-settings/main.js'])
+    assert.equal((await stack.request('GET', path)).headers.get('x-content-type-options'), 'nosniff');
   const page = await stack.request('POST', '/twilio-settings');
   assert.deepEqual([page.status, page.headers.get('allow')], [405, 'GET, HEAD']);
 });
