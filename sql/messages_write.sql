@@ -176,10 +176,7 @@ BEGIN
                   DETAIL = 'is_active is false in twilio_settings.',
                   HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true WHERE user_id = twilio_current_user_id().';
     ELSIF NOT settings.is_verified THEN
-        RAISE EXCEPTION 'Twilio credentials are not verified'
-            USING ERRCODE = 'PT409',
-                  DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
-                  HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+        PERFORM twilio_private.refuse_unverified(settings.verification_error);
     END IF;
 END
 $$;

@@ -151,6 +151,20 @@ COMMENT ON FUNCTION twilio_private.require_answer(twilio_private.account, text, 
     'Fails with PT409 where Twilio refuses the credentials, with PT502 where it refuses the question.';
 REVOKE ALL ON FUNCTION twilio_private.require_answer(twilio_private.account, text, int, int, text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.refuse_unverified(verification_error text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'Twilio credentials are not verified'
+        USING ERRCODE = 'PT409',
+              DETAIL = coalesce(verification_error, 'They have not been verified since they were entered.'),
+              HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_unverified(text) IS 'Fails with PT409: the credentials are not verified, for this reason.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_unverified(text) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.require_verified_account(user_id uuid) RETURNS twilio_private.account
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -159,10 +173,7 @@ DECLARE
     account CONSTANT twilio_private.account := twilio_private.require_account(user_id);
 BEGIN
     IF NOT account.is_verified THEN
-        RAISE EXCEPTION 'Twilio credentials are not verified'
-            USING ERRCODE = 'PT409',
-                  DETAIL = coalesce(account.verification_error, 'They have not been verified since they were entered.'),
-                  HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+        PERFORM twilio_private.refuse_unverified(account.verification_error);
     END IF;
     RETURN account;
 END
