@@ -1,4 +1,5 @@
--- What else a user asks Twilio: what the account has used and owes, and what is known about a phone number.
+-- What else a user asks Twilio: what the account has used and owes, what is known about a phone number, and whether it can
+-- be ported.
 
 -- SECURITY DEFINER: reads the sealed credential of the current user.
 CREATE FUNCTION @extschema@.twilio_usage(
@@ -71,6 +72,24 @@ COMMENT ON FUNCTION @extschema@.twilio_balance() IS
 REVOKE ALL ON FUNCTION @extschema@.twilio_balance() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_balance() TO twilio_user;
 
+CREATE FUNCTION twilio_private.require_dialled(number text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF number IS NULL OR number !~ '^[+0-9(][-+0-9 ().]{1,30}$' THEN
+        RAISE EXCEPTION 'invalid phone number'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'A number to be asked about has digits, blanks, dots, dashes and parentheses.',
+                  HINT = 'Write it like +1234567890.';
+    END IF;
+    RETURN substr(twilio_private.form_encode(ARRAY['n', number]), 3);
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_dialled(text) IS
+    'Returns a number as part of a path, fails with 22023 if it could be something else.';
+REVOKE ALL ON FUNCTION twilio_private.require_dialled(text) FROM PUBLIC;
+
 -- SECURITY DEFINER: reads the sealed credential of the current user.
 CREATE FUNCTION @extschema@.twilio_lookup(
     number text, details text[] DEFAULT NULL, OUT phone_number text, OUT valid boolean, OUT country_code text,
@@ -83,15 +102,9 @@ DECLARE
     account CONSTANT twilio_private.account := twilio_private.require_verified_account(twilio_private.require_user());
     answer record;
 BEGIN
-    IF number IS NULL OR number !~ '^[+0-9(][-+0-9 ().]{1,30}$' THEN
-        RAISE EXCEPTION 'invalid phone number'
-            USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = 'A number to look up has digits, blanks, dots, dashes and parentheses.',
-                  HINT = 'Write it like +1234567890.';
-    END IF;
     answer := twilio_private.ask_account(
         account, 'lookup', 'GET', 'lookups.twilio.com',
-        '/v2/PhoneNumbers/' || substr(twilio_private.form_encode(ARRAY['n', number]), 3)
+        '/v2/PhoneNumbers/' || twilio_private.require_dialled(number)
         || coalesce('?' || twilio_private.form_encode(ARRAY['Fields', array_to_string(details, ',')]), ''),
         deadline => deadline);
     phone_number := number;
@@ -120,3 +133,44 @@ COMMENT ON FUNCTION @extschema@.twilio_lookup(text, text[]) IS
 such as line_type_intelligence (line_type, carrier_name) or caller_name; raw holds all of the answer.';
 REVOKE ALL ON FUNCTION @extschema@.twilio_lookup(text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_lookup(text, text[]) TO twilio_user;
+
+-- SECURITY DEFINER: reads the sealed credential of the current user.
+CREATE FUNCTION @extschema@.twilio_portability(
+    number text, OUT phone_number text, OUT portable boolean, OUT reason text, OUT reason_code int, OUT number_type text,
+    OUT country text, OUT pin_and_account_number_required boolean)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
+    account CONSTANT twilio_private.account := twilio_private.require_verified_account(twilio_private.require_user());
+    answer record;
+BEGIN
+    answer := twilio_private.ask_account(account, 'portability', 'GET', 'numbers.twilio.com',
+                                         '/v1/Porting/Portability/PhoneNumber/' || twilio_private.require_dialled(number),
+                                         deadline => deadline);
+    IF answer.http_status = 404 THEN -- nothing that could be a number
+        phone_number := number;
+        portable := false;
+        reason := 'Twilio does not know this number.';
+    ELSE
+        PERFORM twilio_private.require_answer(account, 'a portability', answer.http_status, answer.error_code, answer.error_message);
+        phone_number := answer.body ->> 'phone_number';
+        portable := answer.body -> 'portable' = 'true';
+        reason := answer.body ->> 'not_portable_reason';
+        reason_code := twilio_private.whole(answer.body ->> 'not_portable_reason_code');
+        number_type := answer.body ->> 'number_type';
+        country := answer.body ->> 'country';
+        pin_and_account_number_required := answer.body -> 'pin_and_account_number_required' = 'true';
+        IF portable IS NULL THEN
+            PERFORM twilio_private.refuse_answer('a portability');
+        END IF;
+    END IF;
+    PERFORM twilio_private.await_audit();
+END
+$$;
+COMMENT ON FUNCTION @extschema@.twilio_portability(text) IS
+    'Whether a number of another carrier can be ported to Twilio, and if not why. The porting itself, with the bill and the
+signature that it needs, is begun at https://console.twilio.com; once it is done, twilio_phone_numbers() lists the number.';
+REVOKE ALL ON FUNCTION @extschema@.twilio_portability(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.twilio_portability(text) TO twilio_user;
