@@ -49,7 +49,7 @@ COMMENT ON COLUMN @extschema@.twilio_settings.auth_token IS
 COMMENT ON COLUMN @extschema@.twilio_settings.phone_number IS 'Default sender in E.164 format, such as +1234567890, or null.';
 COMMENT ON COLUMN @extschema@.twilio_settings.sms_enabled IS
     'Whether SMS may be sent: false refuses new ones. What was ordered before still goes; is_active = false keeps that back.';
-COMMENT ON COLUMN @extschema@.twilio_settings.voice_enabled IS 'Whether calls may be placed: the user''s choice, kept for the app. pg_twilio places none.';
+COMMENT ON COLUMN @extschema@.twilio_settings.voice_enabled IS 'Whether calls may be placed.';
 COMMENT ON COLUMN @extschema@.twilio_settings.is_active IS 'Whether the account may be used at all.';
 COMMENT ON COLUMN @extschema@.twilio_settings.is_verified IS
     'Whether Twilio accepted the stored credentials. Read-only: set by twilio_verify(), reset when SID, token or API key change.';
