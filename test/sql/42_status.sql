@@ -102,7 +102,7 @@ SET state = CASE m.body WHEN 'on its way' THEN 'sending' WHEN 'lost' THEN 'unkno
 FROM twilio_messages m WHERE m.id = o.ref;
 INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES (:'alice', 'number_webhooks', gen_random_uuid(), now() - interval '2 hours');
 -- … of the other one nothing is due, and nothing has failed since
-INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES (:'bob', 'message', gen_random_uuid(), now() + interval '1 hour');
+INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at) VALUES (:'bob', 'message', gen_random_uuid(), now() + interval '2 hours');
 INSERT INTO twilio_messages (user_id, direction, from_number, to_number, status, created_at) VALUES (:'bob', 'inbound', '+15005550009', '+15005550002', 'failed', now() - interval '25 hours');
 CREATE VIEW figures AS
     SELECT right(user_id::text, 1) AS "user", queued, in_flight, unknown, date_trunc('hour', lag) AS lag, sent, failed, received, last_error,
