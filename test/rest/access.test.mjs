@@ -241,7 +241,7 @@ test("one user's slow questions leave connections for others, also when the user
   await until('five are under way', () => underWay(5));
   gone.abort();
   questions.push(...[...Array(35).keys()].map((n) => ask(n)));
-  await until('ten are under way', () => underWay(10));
+  await until('fifteen are under way', () => underWay(15));
 
   const began = Date.now();
   const webhook = await stack.request('POST', '/twilio/webhook', {
@@ -254,10 +254,16 @@ test("one user's slow questions leave connections for others, also when the user
   await stack.twilio('DELETE', `behave/${id}`);
 
   const answers = await Promise.all(questions);
-  assert.deepEqual([200, 429].map((status) => answers.filter((answer) => answer.status === status).length), [5, 30]);
+  assert.deepEqual([200, 429].map((status) => answers.filter((answer) => answer.status === status).length), [10, 25]);
   const refusal = await answers.find(({ status }) => status === 429).json();
   assert.deepEqual([refusal.code, refusal.message], ['PT429', 'too many calls to Twilio']);
   assert.equal((await ask(0)).status, 200);
+
+  const [, pattern] = /map \$uri \$asks_twilio {\s*~(\S+)/.exec(readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8'));
+  const asking = await stack.sql(`SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    AND prosrc ~ 'twilio_private.ask_deadline|FROM public.twilio_phone_numbers'`);
+  assert.ok(asking.length > 6);
+  assert.deepEqual(asking.flat().filter((name) => !new RegExp(pattern).test(`/rpc/${name}`)), []);
 });
 
 test('a query that takes longer than nginx waits ends, and does not keep its connection', async () => {
