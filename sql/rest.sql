@@ -113,6 +113,11 @@ BEGIN
     WHERE s.user_id = owner
     RETURNING s.* INTO given;
     RETURN given;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'They were changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_update_settings(jsonb) IS
@@ -129,6 +134,11 @@ DECLARE
     stored CONSTANT @extschema@.twilio_settings := @extschema@.twilio_get_settings();
 BEGIN
     DELETE FROM @extschema@.twilio_settings s WHERE s.user_id = stored.user_id;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'They were changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_delete_settings() IS
