@@ -232,6 +232,7 @@ wait_until { message($node, $id, 'sid') } 15, '... the message is sent with the 
 is($node->safe_psql('postgres', "SELECT is_verified FROM twilio_settings WHERE user_id = '" . user_id(3) . "'"), 't', '... which stays verified');
 is(breakers(3), '0', '... and its breaker closed');
 $standin->calm;
+
 # ---- told to stop ---------------------------------------------------------------------------------
 
 my $at_once = $node->safe_psql('postgres', 'SHOW twilio.user_max_in_flight');
@@ -257,13 +258,13 @@ for my $case (
 enable_sending($node, $standin, $_) for 11 .. 13;
 my $so_far = posts($standin);
 my $many = 3 * $at_once;
-$standin->behave('delay', match => { method => 'POST', body => $_->[0] }, ms => $_->[1]) for [ many => 3500 ], [ first => 1000 ], [ second => 1200 ];
+$standin->behave('delay', match => { method => 'POST', body => $_->[0] }, ms => $_->[1]) for [ many => 3500 ], [ first => 2000 ], [ second => 2200 ];
 write_messages($node, 11, 'many', $many);
 my @locked = (send_sms($node, 12, body => 'first'), send_sms($node, 13, body => 'second'));
 my $locks = connect_session($node);
 $locks->run("BEGIN; SELECT FROM twilio_messages WHERE id = ANY ('{" . join(',', @locked) . "}') FOR UPDATE");
 sub blocked { my ($by) = @_; return $node->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE ' . $by->pid . ' = ANY (pg_blocking_pids(pid))') }
-wait_until { posts($standin) == $so_far + $at_once + 2 && blocked($locks) } 10, 'some messages are under way, some are claimed, and an app has locked one';
+wait_until { posts($standin) >= $so_far + $at_once + 2 && blocked($locks) } 10, 'some messages are under way, some are claimed, and an app has locked one';
 configured($node, 'twilio.enabled', 'off');
 wait_until { $node->safe_psql('postgres', "SELECT string_agg(DISTINCT state, ' ') FROM twilio_private.outbox WHERE user_id = '" . user_id(11) . "' AND kind = 'message'") eq 'queued' } 15,
 	'... and traffic is switched off: what is not started waits again';
