@@ -44,10 +44,15 @@ is(launcher_pid($node), $launcher, 'the launcher has nothing to cancel');
 # ---- settings of the database -------------------------------------------------------------------------
 
 $node->safe_psql('postgres', "ALTER DATABASE crm SET $_")
-  for 'role = twilio_webhook', q{default_transaction_isolation = 'serializable'}, 'enable_nestloop = off', 'enable_indexscan = off';
+  for 'role = twilio_webhook', q{default_transaction_isolation = 'serializable'}, 'enable_nestloop = off', 'enable_indexscan = off',
+  q{DateStyle = 'German'}, q{IntervalStyle = 'sql_standard'}, q{TimeZone = 'America/St_Johns'}, 'bytea_output = escape', 'extra_float_digits = -15',
+  'standard_conforming_strings = off', 'array_nulls = off', 'transform_null_equals = on', q{statement_timeout = '30ms'}, q{work_mem = '64kB'};
 kill TERM => worker_pid($node, 'crm');
 wait_for_worker($node, 'crm', 10, 'a database has settings of its own');
-goes_out('beside them', '... and its worker its own');
+{
+	local $ENV{PGOPTIONS} = '-c statement_timeout=0'; # for the sessions of this test
+	goes_out('beside them', '... and its worker its own');
+}
 $node->safe_psql('postgres', 'ALTER DATABASE crm RESET ALL');
 
 # ---- Turkish letters ----------------------------------------------------------------------------------
