@@ -293,6 +293,7 @@ void connect(Oid database)
                                    {"lock_timeout", "500ms"},
                                    {"default_transaction_read_only", "off"},
                                    {"statement_timeout", "0"},
+                                   {"temp_file_limit", "-1"},
                                    {"default_transaction_isolation", "read committed"},
                                    {"idle_in_transaction_session_timeout", "0"},
                                    {"transaction_timeout", "0"}, // of PostgreSQL 17
