@@ -3,13 +3,32 @@
 
 #include <cstddef>
 #include <memory>
+#include <unordered_set>
 
 #include <curl/curl.h>
 
 namespace twilio {
 
-// A set of open connections; they close when nobody has it any more.
-using Connections = std::shared_ptr<CURLSH>;
+// Open connections; they close when nobody has the set any more.
+class ConnectionSet {
+public:
+    ConnectionSet(); // throws std::bad_alloc
+    ~ConnectionSet() { curl_share_cleanup(share_); }
+    ConnectionSet(const ConnectionSet&) = delete;
+    ConnectionSet& operator=(const ConnectionSet&) = delete;
+
+    CURLSH* share() const { return share_; }
+
+    // For a request that has a connection to itself. False: another one has it.
+    bool take(const void* connection) noexcept;
+    void giveBack(const void* connection) noexcept { taken_.erase(connection); }
+
+private:
+    CURLSH* share_;
+    std::unordered_set<const void*> taken_;
+};
+
+using Connections = std::shared_ptr<ConnectionSet>;
 
 inline constexpr std::size_t streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
 
