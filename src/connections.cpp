@@ -26,13 +26,26 @@ ConnectionSet::ConnectionSet() : share_(curl_share_init())
     }
 }
 
-bool ConnectionSet::take(const void* connection) noexcept
+CURL* ConnectionSet::holder(const void* connection) const
+{
+    const auto found = holders_.find(connection);
+    return found == holders_.end() ? nullptr : found->second;
+}
+
+bool ConnectionSet::hold(const void* connection, CURL* by) noexcept
 {
     try {
-        return taken_.insert(connection).second;
+        holders_.insert_or_assign(connection, by);
+        return true;
     } catch (const std::bad_alloc&) {
         return false;
     }
+}
+
+void ConnectionSet::letGo(const void* connection, CURL* by) noexcept
+{
+    if (holder(connection) == by)
+        holders_.erase(connection);
 }
 
 void KeptConnections::renew()

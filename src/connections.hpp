@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <memory>
-#include <unordered_set>
+#include <unordered_map>
 
 #include <curl/curl.h>
 
@@ -19,13 +19,14 @@ public:
 
     CURLSH* share() const { return share_; }
 
-    // For a request that has a connection to itself. False: another one has it.
-    bool take(const void* connection) noexcept;
-    void giveBack(const void* connection) noexcept { taken_.erase(connection); }
+    // Of a connection that carries one request at a time: whose it was last, null if nobody's.
+    CURL* holder(const void* connection) const;
+    bool hold(const void* connection, CURL* by) noexcept; // false: memory is short
+    void letGo(const void* connection, CURL* by) noexcept;
 
 private:
     CURLSH* share_;
-    std::unordered_set<const void*> taken_;
+    std::unordered_map<const void*, CURL*> holders_;
 };
 
 using Connections = std::shared_ptr<ConnectionSet>;

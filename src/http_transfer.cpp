@@ -93,7 +93,7 @@ bool isOneLine(std::string_view text)
     return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; });
 }
 
-// Of the connection that curl has chosen. Null: another library than OpenSSL keeps it.
+// Of the connection that a request has at present. Null: it has none, or another library than OpenSSL keeps it.
 const SSL* tlsOf(CURL* easy)
 {
     const curl_tlssessioninfo* session = nullptr;
@@ -280,20 +280,23 @@ int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
 // host, too, and each of them gets another's answer.
 bool Transfer::takeConnection() noexcept
 {
-    giveConnectionBack();
+    letConnectionGo();
     const SSL* const tls = tlsOf(easy());
     if (tls == nullptr || isHttp2(tls))
         return true;
-    if (!connections_->take(tls))
+    // One that is done has lost it, though its end may not have been noticed here.
+    if (CURL* const other = connections_->holder(tls); other != nullptr && tlsOf(other) == tls)
         return false;
-    taken_ = tls;
+    if (!connections_->hold(tls, easy()))
+        return false;
+    held_ = tls;
     return true;
 }
 
-void Transfer::giveConnectionBack() noexcept
+void Transfer::letConnectionGo() noexcept
 {
-    if (taken_ != nullptr)
-        connections_->giveBack(std::exchange(taken_, nullptr));
+    if (held_ != nullptr)
+        connections_->letGo(std::exchange(held_, nullptr), easy());
 }
 
 std::size_t Transfer::onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept
@@ -398,7 +401,7 @@ Reply Transfer::cancel()
 
 Reply Transfer::makeReply(Transport transport, std::string error)
 {
-    giveConnectionBack();
+    letConnectionGo();
     CURL* const easy = easy_.get();
     Reply reply;
     reply.id = id_;

@@ -73,7 +73,7 @@ private:
     static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
     bool takeConnection() noexcept;
-    void giveConnectionBack() noexcept;
+    void letConnectionGo() noexcept;
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
@@ -99,7 +99,7 @@ private:
 
     int timesIssued_ = 0;
     int timesTurnedBack_ = 0;
-    const void* taken_ = nullptr; // the connection that it has to itself
+    const void* held_ = nullptr; // the connection that it has to itself
     bool isTooLarge_ = false;
     std::size_t maxResponseSize_;
     std::string response_;
