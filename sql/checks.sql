@@ -80,6 +80,12 @@ RETURN coalesce(twilio_private.is_number(value) OR twilio_private.is_channel_add
 COMMENT ON FUNCTION twilio_private.is_recipient(text) IS 'Whether a message can be addressed to it: a number in E.164 format, or a channel''s address.';
 REVOKE ALL ON FUNCTION twilio_private.is_recipient(text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.is_web_url(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN value ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#]+[^[:space:]]*$' AND octet_length(value) <= 2048;
+COMMENT ON FUNCTION twilio_private.is_web_url(text) IS 'Whether it is an http(s) URL of at most 2048 bytes.';
+REVOKE ALL ON FUNCTION twilio_private.is_web_url(text) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.refuse_message(reason text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -284,6 +284,6 @@ COMMENT ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_r
     'Takes what came of cancelling messages at Twilio.';
 REVOKE ALL ON FUNCTION twilio_private.message_cancel_results(twilio_private.order_result[]) FROM PUBLIC;
 
-INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members) VALUES
-    ('message', false, 'message_requests', 'message_results', twilio_private.message_members()),
-    ('message_cancel', true, 'message_cancel_requests', 'message_cancel_results', twilio_private.message_members());
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members, doubt_function) VALUES
+    ('message', false, 'message_requests', 'message_results', twilio_private.message_members(), 'look_for_due_messages'),
+    ('message_cancel', true, 'message_cancel_requests', 'message_cancel_results', twilio_private.message_members(), NULL);

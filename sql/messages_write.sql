@@ -16,7 +16,7 @@ BEGIN
                                               'Send several messages.');
     END IF;
     FOREACH url IN ARRAY urls LOOP
-        IF url IS NULL OR url !~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#]+[^[:space:]]*$' OR octet_length(url) > 2048 THEN
+        IF twilio_private.is_web_url(url) IS NOT TRUE THEN
             PERFORM twilio_private.refuse_message('invalid media URL', 'A media URL begins with https:// or http:// (21620).',
                                                   'Give URLs that anybody can fetch: Twilio does, this server never.');
         END IF;
@@ -165,12 +165,10 @@ RETURN (settings).is_active AND (settings).is_verified AND (settings).sms_enable
 COMMENT ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) IS 'Whether the account may send messages.';
 REVOKE ALL ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.refuse_sending(user_id uuid) RETURNS void
+CREATE FUNCTION twilio_private.require_working(settings @extschema@.twilio_settings) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    settings @extschema@.twilio_settings := twilio_private.require_settings(refuse_sending.user_id);
 BEGIN
     IF NOT settings.is_active THEN
         RAISE EXCEPTION 'the Twilio account is switched off'
@@ -178,11 +176,23 @@ BEGIN
                   DETAIL = 'is_active is false in twilio_settings.',
                   HINT = 'Switch it on: UPDATE twilio_settings SET is_active = true WHERE user_id = twilio_current_user_id().';
     ELSIF NOT settings.is_verified THEN
-        RAISE EXCEPTION 'Twilio credentials are not verified'
-            USING ERRCODE = 'PT409',
-                  DETAIL = coalesce(settings.verification_error, 'They have not been verified since they were entered.'),
-                  HINT = 'Verify them first: SELECT * FROM twilio_verify().';
-    ELSIF NOT settings.sms_enabled THEN
+        PERFORM twilio_private.refuse_unverified(settings.verification_error);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_working(@extschema@.twilio_settings) IS
+    'Fails with PT409 where the account is switched off or not verified.';
+REVOKE ALL ON FUNCTION twilio_private.require_working(@extschema@.twilio_settings) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.refuse_sending(user_id uuid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settings @extschema@.twilio_settings := twilio_private.require_settings(refuse_sending.user_id);
+BEGIN
+    PERFORM twilio_private.require_working(settings);
+    IF NOT settings.sms_enabled THEN
         RAISE EXCEPTION 'SMS is switched off'
             USING ERRCODE = 'PT409',
                   DETAIL = 'sms_enabled is false in twilio_settings.',

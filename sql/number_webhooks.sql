@@ -15,9 +15,8 @@ BEGIN
             USING ERRCODE = 'PT409',
                   DETAIL = 'twilio.webhook_url is empty.',
                   HINT = 'The server''s administrator sets it, such as https://crm.example.com/twilio/webhook.';
-    ELSIF NOT settings.is_verified OR NOT settings.is_active THEN
-        PERFORM twilio_private.refuse_sending(owner);
     END IF;
+    PERFORM twilio_private.require_working(settings);
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, expires_at)
     SELECT owner, 'number_webhooks', md5(owner || n.sid)::uuid, n.sid, now() + interval '1 hour'
     FROM @extschema@.twilio_numbers n

@@ -234,6 +234,21 @@ COMMENT ON FUNCTION twilio_private.doubt_orders(bigint[], text) IS
     'Marks orders as unknown whose fate was lost on their way, for a reason that is not yet in their note.';
 REVOKE ALL ON FUNCTION twilio_private.doubt_orders(bigint[], text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.look_before_sending() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    step text;
+BEGIN
+    FOR step IN SELECT k.doubt_function FROM twilio_private.order_kind k WHERE k.doubt_function IS NOT NULL LOOP
+        EXECUTE format('SELECT twilio_private.%I()', step);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.look_before_sending() IS
+    'Has all that is due, and must not be repeated blindly, looked up at Twilio before it is sent.';
+REVOKE ALL ON FUNCTION twilio_private.look_before_sending() FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.recover_orders() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$

@@ -17,52 +17,6 @@ COMMENT ON FUNCTION twilio_private.parse_rfc2822(text) IS
     'The time in Twilio''s format (Thu, 24 Aug 2023 05:01:45 +0000), null for anything else.';
 REVOKE ALL ON FUNCTION twilio_private.parse_rfc2822(text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.list_numbers(account twilio_private.account, deadline timestamptz) RETURNS jsonb[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    list_path CONSTANT text := format('/2010-04-01/Accounts/%s/IncomingPhoneNumbers.json?', account.account_sid);
-    -- Twilio gives up to 1000 a page, but a thousand numbers with long URLs exceed twilio.max_response_size.
-    path text := list_path || 'PageSize=250';
-    visited text[];
-    pages jsonb[];
-    answer record;
-BEGIN
-    LOOP
-        answer := twilio_private.ask_account(account, 'phone_numbers', 'GET', 'api.twilio.com', path,
-                                             counted => visited IS NULL, deadline => deadline);
-        IF answer.http_status >= 300 AND answer.http_status NOT IN (401, 403, 404) THEN
-            PERFORM twilio_private.refuse_answer(
-                'a list of phone numbers, but '
-                || twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message));
-        ELSIF answer.http_status >= 300 THEN
-            RAISE EXCEPTION 'Twilio refused the credentials'
-                USING ERRCODE = 'PT409',
-                      DETAIL = twilio_private.refusal(answer.http_status, answer.error_code, answer.error_message,
-                                                      api_key => account.api_key_sid IS NOT NULL),
-                      HINT = 'Correct the settings, then verify them again: SELECT * FROM twilio_verify().';
-        END IF;
-        IF jsonb_typeof(answer.body -> 'incoming_phone_numbers') IS DISTINCT FROM 'array' THEN
-            PERFORM twilio_private.refuse_answer('a list of phone numbers');
-        END IF;
-        pages := array_append(pages, answer.body -> 'incoming_phone_numbers');
-        visited := array_append(visited, path);
-
-        path := nullif(answer.body ->> 'next_page_uri', '');
-        EXIT WHEN path IS NULL;
-        -- Nothing that an answer says may lead to another host or account, or round in circles.
-        IF NOT starts_with(path, list_path) OR path = ANY (visited) THEN
-            PERFORM twilio_private.refuse_answer('the next page of the list');
-        END IF;
-    END LOOP;
-    RETURN pages;
-END
-$$;
-COMMENT ON FUNCTION twilio_private.list_numbers(twilio_private.account, timestamptz) IS
-    'All pages of the account''s list of numbers, each an array of Twilio''s objects, by the deadline.';
-REVOKE ALL ON FUNCTION twilio_private.list_numbers(twilio_private.account, timestamptz) FROM PUBLIC;
-
 -- SECURITY DEFINER: reads the sealed credential and writes twilio_numbers, for the current user alone.
 CREATE FUNCTION @extschema@.twilio_phone_numbers()
 RETURNS TABLE (phone_number text, friendly_name text, sid text, sms boolean, mms boolean, voice boolean,
@@ -74,16 +28,11 @@ AS $$
 DECLARE
     deadline CONSTANT timestamptz := twilio_private.ask_deadline();
     owner CONSTANT uuid := twilio_private.require_user();
-    account CONSTANT twilio_private.account := twilio_private.require_account(owner);
-    pages jsonb[];
+    account CONSTANT twilio_private.account := twilio_private.require_verified_account(owner);
+    pages CONSTANT jsonb[] := twilio_private.ask_pages(
+        account, 'phone_numbers', '/2010-04-01/Accounts/{AccountSid}/IncomingPhoneNumbers.json?', 'incoming_phone_numbers',
+        'a list of phone numbers', deadline);
 BEGIN
-    IF NOT account.is_verified THEN
-        RAISE EXCEPTION 'Twilio credentials are not verified'
-            USING ERRCODE = 'PT409',
-                  DETAIL = coalesce(account.verification_error, 'They have not been verified since they were entered.'),
-                  HINT = 'Verify them first: SELECT * FROM twilio_verify().';
-    END IF;
-    pages := twilio_private.list_numbers(account, deadline);
     BEGIN
         PERFORM FROM @extschema@.twilio_settings s WHERE s.user_id = owner FOR NO KEY UPDATE;
         PERFORM twilio_private.require_unchanged(account);

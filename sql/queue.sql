@@ -5,7 +5,7 @@
 -- owner. EXECUTE is granted, but without USAGE on the schema the view is the only way here.
 CREATE FUNCTION twilio_private.visible_orders(administrator boolean) RETURNS TABLE (
     user_id uuid, order_id bigint, kind text, message_id uuid, state text, due_at timestamptz, expires_at timestamptz,
-    attempts int, attempted_at timestamptz, age interval, reason text)
+    attempts int, attempted_at timestamptz, age interval, reason text, call_id uuid)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -21,7 +21,7 @@ BEGIN
         SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state,
                nullif(o.due_at, 'infinity'), o.expires_at, o.attempts, o.attempted_at,
                date_trunc('milliseconds',
-                          clock_timestamp() - coalesce(m.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
+                          clock_timestamp() - coalesce(m.created_at, c.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),
                CASE
                    WHEN o.state = 'sending' AND o.due_at = 'infinity' THEN
                        concat('what became of it cannot be written down', ' (' || o.note || ')')
@@ -38,14 +38,16 @@ BEGIN
                    WHEN coalesce(s.rate_limit_per_second, default_pace) > 0 THEN
                        format('paced: %s per second', trim_scale(coalesce(s.rate_limit_per_second, default_pace)))
                    ELSE 'waits for its turn'
-               END
+               END,
+               c.id
         FROM twilio_private.outbox o
         LEFT JOIN @extschema@.twilio_settings s ON s.user_id = o.user_id
         LEFT JOIN twilio_private.breaker b ON b.user_id = o.user_id
         LEFT JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
-        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread')
-          AND NOT (o.kind = 'message_look' AND EXISTS (SELECT FROM twilio_private.outbox u
-                                                       WHERE u.ref = o.ref AND u.kind = 'message'));
+        LEFT JOIN @extschema@.twilio_calls c ON c.user_id = o.user_id AND c.id = o.ref
+        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread', 'call_fetch')
+          AND NOT (o.kind IN ('message_look', 'call_look')
+                   AND EXISTS (SELECT FROM twilio_private.outbox u WHERE u.ref = o.ref AND u.kind IN ('message', 'call')));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.visible_orders(boolean) IS 'The rows of twilio_queue.';
@@ -53,24 +55,25 @@ REVOKE ALL ON FUNCTION twilio_private.visible_orders(boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION twilio_private.visible_orders(boolean) TO twilio_user;
 
 CREATE VIEW @extschema@.twilio_queue WITH (security_barrier) AS
-    SELECT o.user_id, o.order_id, o.kind, o.message_id, o.state, o.due_at, o.expires_at, o.attempts, o.attempted_at, o.age, o.reason
+    SELECT o.user_id, o.order_id, o.kind, o.message_id, o.state, o.due_at, o.expires_at, o.attempts, o.attempted_at, o.age, o.reason, o.call_id
     FROM twilio_private.visible_orders(pg_has_role(current_user, 'twilio_admin', 'USAGE')) o;
 COMMENT ON VIEW @extschema@.twilio_queue IS
     'What is to be done at Twilio and is not done yet, and why it waits. A user sees the own part, twilio_admin all.
-A message has one row, also while it is being looked up. The re-reading of final statuses and prices is not shown.';
+A message or call has one row, also while it is being looked up. The re-reading of final statuses and prices is not shown.';
 COMMENT ON COLUMN @extschema@.twilio_queue.user_id IS 'The user (tenant).';
 COMMENT ON COLUMN @extschema@.twilio_queue.order_id IS
     'Number of the order, for administrators: its gaps would tell others how much everybody sends.';
 COMMENT ON COLUMN @extschema@.twilio_queue.kind IS
-    'message (to be sent), message_cancel, message_look (what became of it?), number_webhooks.';
+    'message (to be sent), message_cancel, message_look (what became of it?), number_webhooks, call (to be placed), call_end, call_look.';
 COMMENT ON COLUMN @extschema@.twilio_queue.message_id IS 'The message that it is about, if it is about one.';
 COMMENT ON COLUMN @extschema@.twilio_queue.state IS 'queued, sending, or unknown (Twilio may have it).';
 COMMENT ON COLUMN @extschema@.twilio_queue.due_at IS 'Not before this time; null while unknown.';
 COMMENT ON COLUMN @extschema@.twilio_queue.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN @extschema@.twilio_queue.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN @extschema@.twilio_queue.attempted_at IS 'When it was last tried.';
-COMMENT ON COLUMN @extschema@.twilio_queue.age IS 'For how long the message has existed, or the order has been due.';
+COMMENT ON COLUMN @extschema@.twilio_queue.age IS 'For how long the message or call has existed, or the order has been due.';
 COMMENT ON COLUMN @extschema@.twilio_queue.reason IS 'Why it waits.';
+COMMENT ON COLUMN @extschema@.twilio_queue.call_id IS 'The call that it is about, if it is about one.';
 GRANT SELECT ON @extschema@.twilio_queue TO twilio_user;
 
 -- SECURITY DEFINER: as visible_orders(). Counts what the last 24 hours brought, one index range per user.

@@ -45,7 +45,7 @@ COMMENT ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz
     'Marks messages as unknown, whose attempts have ended or will have at these times, and orders the first looks for them.';
 REVOKE ALL ON FUNCTION twilio_private.look_for_messages(uuid[], uuid[], timestamptz[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.look_before_sending() RETURNS void
+CREATE FUNCTION twilio_private.look_for_due_messages() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan -- as in a worker: a long queue in tables that were never analyzed would take hours
@@ -68,9 +68,9 @@ BEGIN
     SELECT u.user_id, 'message_look', u.id, 'b' FROM unnest(user_ids, ids) AS u (user_id, id);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.look_before_sending() IS
+COMMENT ON FUNCTION twilio_private.look_for_due_messages() IS
     'Has all messages that are due looked for at Twilio before they are sent.';
-REVOKE ALL ON FUNCTION twilio_private.look_before_sending() FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.look_for_due_messages() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.end_doubt(user_id uuid, message_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -126,16 +126,16 @@ COMMENT ON FUNCTION twilio_private.message_look_requests(twilio_private.outbox[]
 REVOKE ALL ON FUNCTION twilio_private.message_look_requests(twilio_private.outbox[]) FROM PUBLIC;
 
 -- Nothing that an answer says may lead to another host or account.
-CREATE FUNCTION twilio_private.next_page_of_messages(body jsonb) RETURNS text
+CREATE FUNCTION twilio_private.next_page(resource text, body jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT '/2010-04-01/Accounts/{AccountSid}/Messages.json'
-           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/Messages[.]json([?][!-~]+)$')
+    SELECT '/2010-04-01/Accounts/{AccountSid}/' || resource || '.json'
+           || substring(body ->> 'next_page_uri' FROM '^/2010-04-01/Accounts/AC[0-9A-Za-z]{32}/' || resource || '[.]json([?][!-~]+)$')
 $$;
-COMMENT ON FUNCTION twilio_private.next_page_of_messages(jsonb) IS
-    'The path of the next page of a list of messages, null at its end.';
-REVOKE ALL ON FUNCTION twilio_private.next_page_of_messages(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.next_page(text, jsonb) IS
+    'The path of the next page of a list of Messages or Calls, null at its end.';
+REVOKE ALL ON FUNCTION twilio_private.next_page(text, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.may_go_on(listed jsonb, since timestamptz) RETURNS boolean
 LANGUAGE sql STABLE
@@ -298,7 +298,7 @@ BEGIN
         ELSE
             earliest := twilio_private.earliest_creation(wanted, ahead => result.at - result.twilio_at);
             match := twilio_private.found_among(wanted, result.body -> 'messages', earliest);
-            next_page := twilio_private.next_page_of_messages(result.body);
+            next_page := twilio_private.next_page('Messages', result.body);
             IF match IS NOT NULL THEN
                 PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match], 'poll');
                 PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);

@@ -215,7 +215,7 @@ BEGIN
             FROM (SELECT DISTINCT ON (e ->> 'sid') e AS object FROM jsonb_array_elements(result.body -> 'messages') e) l
             JOIN @extschema@.twilio_messages m ON m.user_id = result.user_id AND m.sid = l.object ->> 'sid'
             WHERE m.direction = 'outbound';
-            next_page := twilio_private.next_page_of_messages(result.body);
+            next_page := twilio_private.next_page('Messages', result.body);
         END IF;
         IF next_page IS NOT NULL AND split_part(result.subject, ' ', 4) <> next_page THEN
             INSERT INTO twilio_private.outbox (user_id, kind, ref, subject)

@@ -130,6 +130,96 @@ $$;
 COMMENT ON FUNCTION twilio_private.refuse_answer(text) IS 'Fails with PT502: the answer is JSON but not what was asked for.';
 REVOKE ALL ON FUNCTION twilio_private.refuse_answer(text) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.require_answer(
+    account twilio_private.account, expected text, http_status int, error_code int, error_message text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF http_status IN (401, 403, 404) THEN
+        RAISE EXCEPTION 'Twilio refused the credentials'
+            USING ERRCODE = 'PT409',
+                  DETAIL = twilio_private.refusal(http_status, error_code, error_message, api_key => account.api_key_sid IS NOT NULL),
+                  HINT = 'Correct the settings, then verify them again: SELECT * FROM twilio_verify().';
+    ELSIF http_status >= 300 THEN
+        PERFORM twilio_private.refuse_answer(
+            expected || ', but ' || twilio_private.refusal(http_status, error_code, error_message));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_answer(twilio_private.account, text, int, int, text) IS
+    'Fails with PT409 where Twilio refuses the credentials, with PT502 where it refuses the question.';
+REVOKE ALL ON FUNCTION twilio_private.require_answer(twilio_private.account, text, int, int, text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.refuse_unverified(verification_error text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'Twilio credentials are not verified'
+        USING ERRCODE = 'PT409',
+              DETAIL = coalesce(verification_error, 'They have not been verified since they were entered.'),
+              HINT = 'Verify them first: SELECT * FROM twilio_verify().';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.refuse_unverified(text) IS 'Fails with PT409: the credentials are not verified, for this reason.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_unverified(text) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.require_verified_account(user_id uuid) RETURNS twilio_private.account
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account CONSTANT twilio_private.account := twilio_private.require_account(user_id);
+BEGIN
+    IF NOT account.is_verified THEN
+        PERFORM twilio_private.refuse_unverified(account.verification_error);
+    END IF;
+    RETURN account;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.require_verified_account(uuid) IS
+    'As require_account(); fails with PT409 where the credentials are not verified.';
+REVOKE ALL ON FUNCTION twilio_private.require_verified_account(uuid) FROM PUBLIC;
+
+-- All pages of a list: path without PageSize, ending in ? or &.
+CREATE FUNCTION twilio_private.ask_pages(
+    account twilio_private.account, action text, path text, member text, expected text, deadline timestamptz) RETURNS jsonb[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    list_path CONSTANT text := replace(path, '{AccountSid}', account.account_sid);
+    -- Twilio gives up to 1000 a page, but a thousand objects with long URLs exceed twilio.max_response_size.
+    next_path text := list_path || 'PageSize=250';
+    visited text[];
+    pages jsonb[];
+    answer record;
+BEGIN
+    LOOP
+        answer := twilio_private.ask_account(account, action, 'GET', 'api.twilio.com', next_path,
+                                             counted => visited IS NULL, deadline => deadline);
+        PERFORM twilio_private.require_answer(account, expected, answer.http_status, answer.error_code, answer.error_message);
+        IF jsonb_typeof(answer.body -> member) IS DISTINCT FROM 'array' THEN
+            PERFORM twilio_private.refuse_answer(expected);
+        END IF;
+        pages := array_append(pages, answer.body -> member);
+        visited := array_append(visited, next_path);
+
+        next_path := nullif(answer.body ->> 'next_page_uri', '');
+        EXIT WHEN next_path IS NULL;
+        -- Nothing that an answer says may lead to another host or account, or round in circles.
+        IF NOT starts_with(next_path, substring(list_path FROM '^[^?]*[?]')) OR next_path = ANY (visited) THEN
+            PERFORM twilio_private.refuse_answer('the next page of the list');
+        END IF;
+    END LOOP;
+    RETURN pages;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.ask_pages(twilio_private.account, text, text, text, text, timestamptz) IS
+    'All pages of one of the account''s lists, each an array of Twilio''s objects, by the deadline.';
+REVOKE ALL ON FUNCTION twilio_private.ask_pages(twilio_private.account, text, text, text, text, timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.refuse_changed() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

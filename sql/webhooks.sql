@@ -1,4 +1,5 @@
--- What Twilio tells us: who may come in. One URL takes everything; webhook_messages.sql applies what concerns messages.
+-- What Twilio tells us: who may come in. One URL takes everything; webhook_messages.sql applies what concerns
+-- messages, call_status.sql what concerns calls.
 --
 -- A webhook is believed when it is signed with an auth token of the account that it names (the current one, or the one
 -- before for twilio.token_grace). Of any other no row is written, whatever it says: whoever has no token could fill a disk.
@@ -73,6 +74,14 @@ BEGIN
     IF owners IS NULL THEN
         PERFORM twilio_private.count_refusal('the signature fits no verified account');
         RETURN NULL;
+    END IF;
+
+    IF said ? 'CallSid' AND NOT said ? 'MessageSid' THEN
+        IF NOT twilio_private.receive_call(owners, webhook.message_id, said) THEN
+            PERFORM twilio_private.count_refusal('the call is not one of the account');
+            RETURN NULL;
+        END IF;
+        RETURN silence;
     END IF;
 
     status := lower(btrim(coalesce(said ->> 'MessageStatus', said ->> 'SmsStatus', '')) COLLATE "C");
@@ -154,8 +163,20 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    answer xml := twilio_private.receive_webhook(url, body, signature, content_type, method);
+    answer xml;
 BEGIN
+    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+        answer := twilio_private.receive_webhook(url, body, signature, content_type, method);
+    ELSE
+        BEGIN
+            answer := twilio_private.receive_webhook(url, body, signature, content_type, method);
+        EXCEPTION WHEN serialization_failure THEN
+            RAISE EXCEPTION 'the message has changed meanwhile'
+                USING ERRCODE = 'PT409',
+                      DETAIL = 'It was changed since this transaction began.',
+                      HINT = 'Repeat the call in a new transaction; best is one that is READ COMMITTED.';
+        END;
+    END IF;
     IF answer IS NULL THEN
         RAISE EXCEPTION 'webhook refused'
             USING ERRCODE = 'PT403',

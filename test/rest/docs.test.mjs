@@ -74,7 +74,7 @@ test('curl: each example works and answers what stands below it', async () => {
         )
       ).stdout;
   }
-  assert.equal(shown, 4);
+  assert.equal(shown, 6);
 });
 
 test('Python with requests', async () => {

@@ -37,6 +37,17 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Names and values in turn as a form, and Twilio's signature of it.
+CREATE FUNCTION form(parameters text[]) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(parameters[i] || '=' || replace(replace(replace(replace(parameters[i + 1], '%', '%25'), '+', '%2B'), '&', '%26'), ' ', '+'), '&' ORDER BY i)
+    FROM generate_series(1, cardinality(parameters), 2) i
+$$;
+CREATE FUNCTION signature(token text, url text, parameters text[]) RETURNS text LANGUAGE sql AS $$
+    SELECT encode(hmac(convert_to(url || coalesce(string_agg(parameters[i] || parameters[i + 1], '' ORDER BY parameters[i] COLLATE "C", parameters[i + 1] COLLATE "C"), ''), 'UTF8'),
+                       convert_to(token, 'UTF8'), 'sha1'), 'base64')
+    FROM generate_series(1, cardinality(parameters), 2) i
+$$;
+
 -- Which sealed secrets are stored, and which of them changed since the last call in this session.
 CREATE TABLE seen_secrets (user_id uuid, kind text, digest text, PRIMARY KEY (user_id, kind));
 CREATE FUNCTION secrets(OUT tenant text, OUT kind text, OUT state text) RETURNS SETOF record

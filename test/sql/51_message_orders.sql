@@ -185,7 +185,7 @@ SELECT count(*) FROM looked_up(listed(6, 'Sent from your Twilio trial account - 
 SELECT status, sid FROM state;
 DELETE FROM twilio_messages;
 -- the next page leads to no other resource
-SELECT uri, twilio_private.next_page_of_messages(jsonb_build_object('next_page_uri', uri)) AS followed FROM (VALUES
+SELECT uri, twilio_private.next_page('Messages', jsonb_build_object('next_page_uri', uri)) AS followed FROM (VALUES
     ('/2010-04-01/Accounts/AC' || repeat('a', 32) || '/Messages.json?Page=1'),
     ('/2010-04-01/Accounts/AC' || repeat('a', 32) || '/Calls.json?Page=1'), ('https://example.com/Messages.json?Page=1'), (NULL)) v (uri);
 

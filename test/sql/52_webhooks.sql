@@ -28,16 +28,7 @@ RESET ROLE;
 SELECT direction, from_number, to_number, body, media_urls, status, num_media FROM twilio_messages;
 SELECT status, source, raw FROM twilio_message_events;
 
--- a webhook as Twilio would send it: the parameters of a form, signed
-CREATE FUNCTION form(parameters text[]) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(parameters[i] || '=' || replace(replace(replace(replace(parameters[i + 1], '%', '%25'), '+', '%2B'), '&', '%26'), ' ', '+'), '&' ORDER BY i)
-    FROM generate_series(1, cardinality(parameters), 2) i
-$$;
-CREATE FUNCTION signature(token text, url text, parameters text[]) RETURNS text LANGUAGE sql AS $$
-    SELECT encode(hmac(convert_to(url || coalesce(string_agg(parameters[i] || parameters[i + 1], '' ORDER BY parameters[i] COLLATE "C", parameters[i + 1] COLLATE "C"), ''), 'UTF8'),
-                       convert_to(token, 'UTF8'), 'sha1'), 'base64')
-    FROM generate_series(1, cardinality(parameters), 2) i
-$$;
+-- a webhook as Twilio would send it
 CREATE FUNCTION hook(parameters text[], query text DEFAULT '', token text DEFAULT '12345678901234567890123456789012',
                      account text DEFAULT 'AC00000000000000000000000000000001') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -236,7 +227,7 @@ DELETE FROM twilio_private.outbox;
 DELETE FROM twilio_opt_outs;
 DELETE FROM twilio_settings;
 DROP VIEW life;
-DROP FUNCTION says(int, text, text[]), hook(text[], text, text, text), signature(text, text, text[]), form(text[]);
+DROP FUNCTION says(int, text, text[]), hook(text[], text, text, text);
 REVOKE twilio_webhook FROM regress_twilio_stranger;
 REVOKE CREATE ON SCHEMA public FROM regress_twilio_stranger;
 SELECT twilio_arm();

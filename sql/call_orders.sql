@@ -1,0 +1,395 @@
+-- The order kinds of calls: `call` (placing it), `call_end` (hanging up), `call_look` (what became of one whose answer was
+-- lost?) and `call_fetch` (what becomes known late: the final status where no callback brings it, and the price). There are
+-- few calls beside messages, so they are handled one by one.
+--
+-- Looks prove by the same rules as those for messages (reconcile.sql). A list of calls does not tell two calls to the same
+-- number apart, and need not: whatever was to be said is said once for each that was placed.
+-- subject of a call_look: `1`, `2` or `b` (before placing it), then the path of the page if it is not the first; of a
+-- call_fetch: step and beginning, as reread.sql counts them.
+
+CREATE FUNCTION twilio_private.call_requests(orders twilio_private.outbox[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    callback CONSTANT text := nullif(current_setting('twilio.webhook_url'), '') || '?m=';
+BEGIN
+    -- What has a SID is at Twilio already: a callback was faster than the news that it is to be placed again.
+    RETURN QUERY
+        WITH submitted AS (
+            UPDATE @extschema@.twilio_calls c
+            SET status = 'submitting', submitted_at = clock_timestamp(), updated_at = clock_timestamp()
+            FROM unnest(orders) o
+            WHERE c.user_id = o.user_id AND c.id = o.ref AND c.sid IS NULL AND c.status IN ('pending', 'submitting', 'unknown')
+            RETURNING o.id AS order_id, c.id, c.to_number, c.from_number, c.twiml, c.url, c.record
+        )
+        SELECT s.order_id, 'POST', 'api.twilio.com', '/2010-04-01/Accounts/{AccountSid}/Calls.json',
+               twilio_private.form_encode(
+                   ARRAY['To', s.to_number, 'From', s.from_number, 'Twiml', s.twiml, 'Url', s.url,
+                         'Record', CASE WHEN s.record THEN 'true' END, 'StatusCallback', callback || s.id]
+                   || CASE WHEN callback IS NOT NULL THEN
+                          ARRAY['StatusCallbackEvent', 'initiated', 'StatusCallbackEvent', 'ringing',
+                                'StatusCallbackEvent', 'answered', 'StatusCallbackEvent', 'completed'] END)
+        FROM submitted s;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_requests(twilio_private.outbox[]) IS
+    'The POSTs that place these calls; marks them as submitting.';
+REVOKE ALL ON FUNCTION twilio_private.call_requests(twilio_private.outbox[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result twilio_private.order_result;
+BEGIN
+    FOREACH result IN ARRAY results LOOP
+        CASE result.outcome
+        WHEN 'sent', 'unknown' THEN
+            -- What Twilio has accepted without a word about the call, it may have or not.
+            IF result.outcome = 'sent' AND twilio_private.is_call(result.body) THEN
+                PERFORM twilio_private.apply_call(result.user_id, result.ref, result.body, 'api');
+            ELSIF twilio_private.doubt_call(result.user_id, result.ref, result.at) THEN
+                UPDATE twilio_private.outbox o
+                SET state = 'unknown', due_at = 'infinity',
+                    note = coalesce(result.error_message, 'Twilio has accepted something, and does not say what')
+                WHERE o.id = result.order_id AND o.state = 'sending';
+            ELSE
+                DELETE FROM twilio_private.outbox o WHERE o.id = result.order_id; -- a callback was faster
+            END IF;
+        WHEN 'rejected' THEN
+            PERFORM twilio_private.set_call_waiting(result.user_id, result.ref, 'failed', result.error_code, result.error_message, 'api');
+        WHEN 'retry' THEN
+            PERFORM twilio_private.set_call_waiting(result.user_id, result.ref, 'pending');
+        WHEN 'expired' THEN
+            PERFORM twilio_private.set_call_waiting(result.user_id, result.ref, 'failed', error_message =>
+                concat('Not placed: Twilio could not be given it in time', ' (' || result.error_message || ')', '.'));
+        ELSE
+            PERFORM twilio_private.set_call_waiting(result.user_id, result.ref, 'failed', error_message => result.error_message);
+        END CASE;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_results(twilio_private.order_result[]) IS 'Takes what came of placing calls.';
+REVOKE ALL ON FUNCTION twilio_private.call_results(twilio_private.order_result[]) FROM PUBLIC;
+
+-- ---- what became of it? ----------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.look_for_call(user_id uuid, call_id uuid, subject text, due_at timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM twilio_private.outbox o
+    WHERE o.ref = call_id AND o.user_id = look_for_call.user_id AND o.kind = 'call_look' AND o.state = 'queued';
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    VALUES (look_for_call.user_id, 'call_look', call_id, look_for_call.subject, look_for_call.due_at)
+$$;
+COMMENT ON FUNCTION twilio_private.look_for_call(uuid, uuid, text, timestamptz) IS
+    'Orders a look for a call, in the place of one that was ordered before.';
+REVOKE ALL ON FUNCTION twilio_private.look_for_call(uuid, uuid, text, timestamptz) FROM PUBLIC;
+
+-- The row stays locked until this is written down, so no callback comes between.
+CREATE FUNCTION twilio_private.doubt_call(user_id uuid, call_id uuid, ended_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM @extschema@.twilio_calls c
+    WHERE c.user_id = doubt_call.user_id AND c.id = call_id AND c.sid IS NULL AND c.status IN ('pending', 'submitting', 'unknown')
+    FOR NO KEY UPDATE;
+    IF FOUND THEN
+        PERFORM twilio_private.set_call_waiting(user_id, call_id, 'unknown');
+        PERFORM twilio_private.look_for_call(user_id, call_id, '1', ended_at + twilio_private.look_delay());
+        RETURN true;
+    END IF;
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.doubt_call(uuid, uuid, timestamptz) IS
+    'Marks a call as unknown, whose attempt has ended or will have at that time, and has it looked for; false where it is in no doubt.';
+REVOKE ALL ON FUNCTION twilio_private.doubt_call(uuid, uuid, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.end_call_doubt(user_id uuid, call_id uuid) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM twilio_private.outbox o WHERE o.id IN (
+        SELECT d.id FROM twilio_private.outbox d
+        WHERE d.ref = call_id AND d.user_id = end_call_doubt.user_id AND d.kind IN ('call', 'call_look') AND d.state <> 'sending'
+        FOR UPDATE SKIP LOCKED)
+$$;
+COMMENT ON FUNCTION twilio_private.end_call_doubt(uuid, uuid) IS
+    'Ends the orders of a call that Twilio turned out to have. One that is being claimed now finds the SID by itself.';
+REVOKE ALL ON FUNCTION twilio_private.end_call_doubt(uuid, uuid) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.look_for_due_calls() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    due record;
+BEGIN
+    FOR due IN
+        UPDATE twilio_private.outbox o
+        SET state = 'unknown', due_at = 'infinity', attempted_at = coalesce(o.attempted_at, clock_timestamp()),
+            note = 'another server may have placed it'
+        WHERE o.state = 'queued' AND o.kind = 'call' AND o.due_at <= clock_timestamp()
+        RETURNING o.user_id, o.ref
+    LOOP
+        PERFORM twilio_private.set_call_waiting(due.user_id, due.ref, 'unknown');
+        PERFORM twilio_private.look_for_call(due.user_id, due.ref, 'b', clock_timestamp());
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.look_for_due_calls() IS 'Has all calls that are due looked for at Twilio before they are placed.';
+REVOKE ALL ON FUNCTION twilio_private.look_for_due_calls() FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_look_requests(orders twilio_private.outbox[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- By To and From alone: a call that waits at Twilio for its turn has no StartTime yet.
+    RETURN QUERY
+        SELECT o.id, 'GET', 'api.twilio.com',
+               coalesce(substring(o.subject FROM '^. (.*)$'),
+                        '/2010-04-01/Accounts/{AccountSid}/Calls.json?'
+                        || twilio_private.form_encode(ARRAY['To', c.to_number, 'From', c.from_number, 'PageSize', '20'])),
+               NULL::text
+        FROM unnest(orders) o
+        JOIN @extschema@.twilio_calls c ON c.user_id = o.user_id AND c.id = o.ref
+        WHERE c.sid IS NULL AND c.status = 'unknown';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_look_requests(twilio_private.outbox[]) IS
+    'The GETs that look for calls whose answer was lost.';
+REVOKE ALL ON FUNCTION twilio_private.call_look_requests(twilio_private.outbox[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.found_call(wanted @extschema@.twilio_calls, listed jsonb, since timestamptz) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.object
+    FROM jsonb_array_elements(listed) AS l (object)
+    WHERE twilio_private.is_call(l.object) AND l.object ->> 'direction' = 'outbound-api'
+      AND l.object ->> 'to' = wanted.to_number AND l.object ->> 'from' = wanted.from_number
+      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
+      AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+                      JOIN @extschema@.twilio_calls c ON c.user_id = u AND c.sid = l.object ->> 'sid')
+    ORDER BY twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
+$$;
+COMMENT ON FUNCTION twilio_private.found_call(@extschema@.twilio_calls, jsonb, timestamptz) IS
+    'The first of these calls of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has.';
+REVOKE ALL ON FUNCTION twilio_private.found_call(@extschema@.twilio_calls, jsonb, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.other_call_is_under_way(wanted @extschema@.twilio_calls) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+        JOIN @extschema@.twilio_calls c ON c.user_id = u AND c.created_at > now() - interval '1 day 1 hour'
+        JOIN twilio_private.outbox o ON o.ref = c.id AND o.kind = 'call' AND o.state = 'sending'
+        WHERE c.sid IS NULL AND c.id <> wanted.id AND c.to_number = wanted.to_number)
+$$;
+COMMENT ON FUNCTION twilio_private.other_call_is_under_way(@extschema@.twilio_calls) IS
+    'Whether another call to the same number is being placed at the moment, which will learn its SID.';
+REVOKE ALL ON FUNCTION twilio_private.other_call_is_under_way(@extschema@.twilio_calls) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.give_up_call(wanted @extschema@.twilio_calls, again boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    order_id bigint := (SELECT o.id FROM twilio_private.outbox o
+                        WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'call' AND o.state = 'unknown');
+BEGIN
+    IF NOT again THEN
+        PERFORM twilio_private.end_call_doubt(wanted.user_id, wanted.id);
+        PERFORM twilio_private.set_call_waiting(wanted.user_id, wanted.id, 'unresolved');
+        RETURN;
+    END IF;
+    PERFORM twilio_private.set_call_waiting(wanted.user_id, wanted.id, 'pending');
+    IF order_id IS NOT NULL THEN
+        PERFORM twilio_private.requeue_order(order_id);
+    ELSE
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
+        VALUES (wanted.user_id, 'call', wanted.id, wanted.expires_at);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.give_up_call(@extschema@.twilio_calls, boolean) IS
+    'Twilio does not have the call: it is queued again, or left unresolved.';
+REVOKE ALL ON FUNCTION twilio_private.give_up_call(@extschema@.twilio_calls, boolean) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_look_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result twilio_private.order_result;
+    number text;
+    wanted @extschema@.twilio_calls;
+    earliest timestamptz;
+    match jsonb;
+    next_page text;
+BEGIN
+    -- One by one: what one call has taken is no longer there for the next.
+    FOREACH result IN ARRAY results LOOP
+        CONTINUE WHEN result.outcome = 'retry';
+        SELECT * INTO wanted FROM @extschema@.twilio_calls c
+        WHERE c.user_id = result.user_id AND c.id = result.ref FOR NO KEY UPDATE;
+        CONTINUE WHEN wanted.sid IS NOT NULL OR wanted.status IS DISTINCT FROM 'unknown';
+        -- It began before the call was placed again, and proves nothing about that; what does, is ordered.
+        CONTINUE WHEN result.attempted_at < wanted.submitted_at AND EXISTS (
+            SELECT FROM twilio_private.outbox o WHERE o.ref = wanted.id AND o.kind = 'call_look' AND o.id <> result.order_id);
+
+        number := left(result.subject, 1);
+        IF result.outcome <> 'sent' OR jsonb_typeof(result.body -> 'calls') IS DISTINCT FROM 'array' THEN
+            PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, number, clock_timestamp() + interval '1 minute');
+            CONTINUE;
+        ELSIF twilio_private.other_call_is_under_way(wanted) THEN
+            PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, number, clock_timestamp() + interval '5 seconds');
+            CONTINUE;
+        END IF;
+        earliest := coalesce(wanted.submitted_at, wanted.created_at) - coalesce(result.at - result.twilio_at, '0') - interval '1 minute';
+        match := twilio_private.found_call(wanted, result.body -> 'calls', earliest);
+        next_page := twilio_private.next_page('Calls', result.body);
+        IF match IS NOT NULL THEN
+            PERFORM twilio_private.apply_call(wanted.user_id, wanted.id, match, 'poll');
+        ELSIF next_page IS NOT NULL AND result.subject <> number || ' ' || next_page
+              AND twilio_private.may_go_on(result.body -> 'calls', earliest) THEN
+            PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, number || ' ' || next_page, clock_timestamp());
+        ELSIF number = '1' THEN
+            PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, '2',
+                                                 clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
+        ELSE
+            PERFORM twilio_private.give_up_call(wanted, number = 'b' OR EXISTS (
+                -- Only the account that was given it can tell that it has not got it.
+                SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
+                AND NOT EXISTS (SELECT FROM twilio_private.outbox o
+                                WHERE o.ref = wanted.id AND o.kind = 'call' AND o.account_sid <> s.account_sid)));
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_look_results(twilio_private.order_result[]) IS
+    'Adopts what a look has found, or decides what follows when it has found nothing.';
+REVOKE ALL ON FUNCTION twilio_private.call_look_results(twilio_private.order_result[]) FROM PUBLIC;
+
+-- SECURITY DEFINER: touches orders and calls of the user whose settings were changed.
+CREATE FUNCTION twilio_private.leave_account_with_calls() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.give_up_call(c, false)
+    FROM @extschema@.twilio_calls c
+    WHERE c.user_id = OLD.user_id AND c.status = 'unknown'
+      AND c.id IN (SELECT o.ref FROM twilio_private.outbox o
+                   WHERE o.user_id = OLD.user_id AND (o.kind = 'call_look' OR (o.kind = 'call' AND o.state = 'unknown')));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.leave_account_with_calls() IS
+    'Leaves calls unresolved whose fate only the user''s former account knows.';
+REVOKE ALL ON FUNCTION twilio_private.leave_account_with_calls() FROM PUBLIC;
+CREATE TRIGGER calls_of_former_account AFTER UPDATE ON @extschema@.twilio_settings
+    FOR EACH ROW WHEN (OLD.account_sid <> NEW.account_sid)
+    EXECUTE FUNCTION twilio_private.leave_account_with_calls();
+CREATE TRIGGER calls_of_deleted_account AFTER DELETE ON @extschema@.twilio_settings
+    FOR EACH ROW EXECUTE FUNCTION twilio_private.leave_account_with_calls();
+
+-- ---- what becomes known late -----------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.follow_call(user_id uuid, call_id uuid, step int, start timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
+    SELECT c.user_id, 'call_fetch', c.id, concat_ws(' ', step, extract(epoch FROM start)::bigint),
+           twilio_private.reread_at(step, start)
+    FROM @extschema@.twilio_calls c
+    WHERE c.user_id = follow_call.user_id AND c.id = call_id AND twilio_private.reread_at(step, start) IS NOT NULL
+      AND (twilio_private.call_rank(c.status) < 5 OR (c.status = 'completed' AND c.price IS NULL))
+      AND NOT EXISTS (SELECT FROM twilio_private.outbox o
+                      WHERE o.ref = c.id AND o.kind = 'call_fetch' AND o.state = 'queued'
+                        AND o.due_at <= twilio_private.reread_at(step, start))
+$$;
+COMMENT ON FUNCTION twilio_private.follow_call(uuid, uuid, int, timestamptz) IS
+    'Orders the n-th fetching of a call whose end or price is not known, unless one is ordered already that comes no later.';
+REVOKE ALL ON FUNCTION twilio_private.follow_call(uuid, uuid, int, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_fetch_requests(orders twilio_private.outbox[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT o.id, 'GET', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Calls/%s.json', c.sid), NULL::text
+        FROM unnest(orders) o
+        JOIN @extschema@.twilio_calls c ON c.user_id = o.user_id AND c.id = o.ref
+        WHERE c.sid IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_fetch_requests(twilio_private.outbox[]) IS 'The GETs that fetch calls once more.';
+REVOKE ALL ON FUNCTION twilio_private.call_fetch_requests(twilio_private.outbox[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_fetch_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result twilio_private.order_result;
+BEGIN
+    FOREACH result IN ARRAY results LOOP
+        CONTINUE WHEN result.outcome = 'retry';
+        IF result.outcome = 'sent' THEN
+            PERFORM twilio_private.apply_call(result.user_id, result.ref, result.body, 'poll');
+        END IF;
+        PERFORM twilio_private.follow_call(result.user_id, result.ref, split_part(result.subject, ' ', 1)::int + 1,
+                                           to_timestamp(split_part(result.subject, ' ', 2)::bigint));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_fetch_results(twilio_private.order_result[]) IS 'Takes calls that were fetched once more.';
+REVOKE ALL ON FUNCTION twilio_private.call_fetch_results(twilio_private.order_result[]) FROM PUBLIC;
+
+-- ---- hanging up ------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION twilio_private.call_end_requests(orders twilio_private.outbox[])
+RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT o.id, 'POST', 'api.twilio.com', format('/2010-04-01/Accounts/{AccountSid}/Calls/%s.json', c.sid), 'Status=completed'
+        FROM unnest(orders) o
+        JOIN @extschema@.twilio_calls c ON c.user_id = o.user_id AND c.id = o.ref
+        WHERE c.sid IS NOT NULL AND twilio_private.call_rank(c.status) < 5;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_end_requests(twilio_private.outbox[]) IS 'The POSTs that end calls, whatever they are at.';
+REVOKE ALL ON FUNCTION twilio_private.call_end_requests(twilio_private.outbox[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.call_end_results(results twilio_private.order_result[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM twilio_private.apply_call(r.user_id, r.ref, r.body, 'api') FROM unnest(results) r WHERE r.outcome = 'sent';
+END
+$$;
+COMMENT ON FUNCTION twilio_private.call_end_results(twilio_private.order_result[]) IS 'Takes what came of ending calls.';
+REVOKE ALL ON FUNCTION twilio_private.call_end_results(twilio_private.order_result[]) FROM PUBLIC;
+
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members, doubt_function) VALUES
+    ('call', false, 'call_requests', 'call_results', NULL, 'look_for_due_calls'),
+    ('call_end', true, 'call_end_requests', 'call_end_results', NULL, NULL),
+    ('call_look', true, 'call_look_requests', 'call_look_results', NULL, NULL),
+    ('call_fetch', true, 'call_fetch_requests', 'call_fetch_results', NULL, NULL);
