@@ -66,7 +66,7 @@ DELETE FROM twilio_calls;
 SELECT (SELECT count(*) FROM twilio_private.outbox) AS orders, (SELECT count(*) FROM twilio_call_events) AS events;
 
 -- Twilio's answers to all orders of a kind that are due
-CREATE FUNCTION call_answer(outcome text, only_kind text DEFAULT 'call', body jsonb DEFAULT '{}', code int DEFAULT NULL) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION call_answer(outcome text, only_kind text DEFAULT 'call', body jsonb DEFAULT '{}', code int DEFAULT NULL, http int DEFAULT 400) RETURNS SETOF text LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     orders bigint[] := ARRAY(SELECT id FROM twilio_private.outbox o WHERE state = 'queued' AND o.kind = only_kind ORDER BY id);
@@ -76,7 +76,7 @@ BEGIN
     RETURN QUERY SELECT r.method || ' ' || regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL unnest(twilio_private.build_requests(o.kind, ARRAY[o])) r ORDER BY n.n;
-    PERFORM twilio_private.record_orders(array_agg(o.id ORDER BY o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 200 WHEN 'rejected' THEN 400 END),
+    PERFORM twilio_private.record_orders(array_agg(o.id ORDER BY o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 200 WHEN 'rejected' THEN http END),
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((CASE WHEN body ? 'calls' THEN body
                         ELSE jsonb_build_object('sid', coalesce(c.sid, 'CA' || md5(c.to_number)), 'status', 'queued', 'price', NULL, 'duration', NULL) || body END)::text),
@@ -120,6 +120,16 @@ SELECT * FROM call_answer('sent', 'call_end', '{"status": "completed", "duration
 SELECT twilio_hang_up(:'going_on') AS "has ended";
 SELECT * FROM call_state;
 DELETE FROM twilio_calls;
+-- … which may not know it yet, or has ended it before: then it is asked what became of it
+SELECT id AS going_on FROM twilio_place_call('+15005550009', '<Response/>') \gset
+SELECT count(*) FROM call_answer('sent', body => '{"status": "queued"}');
+SELECT twilio_hang_up(:'going_on');
+SELECT count(*) FROM call_answer('rejected', 'call_end', code => 20404, http => 404);
+SELECT kind, due_at > clock_timestamp() AS later, expires_at IS NOT NULL AS "for a time", reason FROM twilio_queue;
+SELECT count(*) FROM call_answer('rejected', 'call_end', code => 21220);
+SELECT * FROM call_answer('sent', 'call_fetch', '{"status": "no-answer", "start_time": "Thu, 24 Aug 2023 05:01:00 +0000", "end_time": "Thu, 24 Aug 2023 05:01:45 +0000"}');
+SELECT status, answered_at, ended_at FROM twilio_calls;
+DELETE FROM twilio_calls;
 
 -- a lost answer is looked up; two calls to the same number are two calls
 CREATE FUNCTION listed_call(n int, age interval DEFAULT '0', changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
@@ -142,10 +152,30 @@ SELECT * FROM call_state;
 SELECT count(*) FROM call_looked_up(listed_call(5));
 SELECT * FROM call_state;
 SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA77777777777777777777777777777777"}');
--- … and Twilio's own answer takes a SID back that a look has given to the wrong one
+-- … and Twilio's own answer takes a SID back that a look has given to the wrong one, with all that was told of it
+SELECT count(*) FROM call_answer('sent', 'call_fetch', '{"status": "completed", "duration": "9", "price": "-1", "price_unit": "usd", "start_time": "Thu, 24 Aug 2023 05:01:00 +0000"}');
 INSERT INTO twilio_calls (to_number, twiml) VALUES ('+15005550009', '<Response/>');
 SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA00000000000000000000000000000005"}');
-SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders, duration, price, price_unit, answered_at, ended_at IS NOT NULL AS ended FROM twilio_calls c ORDER BY id;
+DELETE FROM twilio_calls;
+-- two that say different things: which of them Twilio has is not known, and neither is said twice
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', format('<Response><Say>%s</Say></Response>', n) FROM generate_series(1, 2) n;
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+-- … until Twilio says: then the other was never placed
+SELECT twilio_private.receive_call(ARRAY[user_id], id, jsonb_build_object('CallSid', 'CA' || lpad('5', 32, '0'), 'CallStatus', 'in-progress')) FROM twilio_calls ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+DELETE FROM twilio_calls;
+-- one whose end cannot be written down holds up no look for another
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', '<Response/>' FROM generate_series(1, 2);
+SELECT count(*) FROM call_answer('unknown');
+UPDATE twilio_private.outbox SET state = 'sending' WHERE id = (SELECT max(id) FROM twilio_private.outbox WHERE kind = 'call');
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT status, (SELECT string_agg(concat_ws('/', kind, left(subject, 1)), ' ') FROM twilio_private.outbox WHERE ref = c.id) AS orders FROM twilio_calls c ORDER BY id;
 DELETE FROM twilio_calls;
 
 -- what is no list proves nothing; 2xx without a call neither
@@ -207,8 +237,28 @@ SELECT call_hook(ARRAY['CallSid', 'CA00000000000000000000000000000003', 'CallSta
 SELECT direction, from_number, to_number, status, duration FROM twilio_calls ORDER BY id;
 SELECT (embedded).status FROM (SELECT twilio_call_events(c) AS embedded FROM twilio_calls c WHERE direction = 'inbound') e;
 
+-- neither a webhook nor a look reads a whole table
+DELETE FROM twilio_calls;
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+1202' || (1000000 + n), '<Response/>' FROM generate_series(1, 3000) n;
+UPDATE twilio_calls SET sid = 'CA' || md5(id::text), status = 'queued';
+SELECT id AS one FROM twilio_calls OFFSET 1500 LIMIT 1 \gset
+CREATE FUNCTION rows_read() RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables WHERE relid IN ('twilio_calls'::regclass, 'twilio_private.outbox'::regclass)
+$$;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT call_hook(ARRAY['CallSid', 'CA' || md5(:'one'), 'CallStatus', 'ringing'], :'one');
+SELECT call_hook(ARRAY['CallSid', 'CA' || md5(:'one'), 'CallStatus', 'in-progress']);
+SELECT rows_read() - :before BETWEEN 1 AND 200 AS few;
+COMMIT;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT twilio_private.other_call_is_under_way(c) FROM twilio_calls c WHERE user_id = :'alice' AND id = :'one';
+SELECT rows_read() - :before BETWEEN 1 AND 200 AS few;
+COMMIT;
+
 SET client_min_messages = error;
 DELETE FROM twilio_calls;
 DELETE FROM twilio_settings;
-DROP FUNCTION call_answer, call_looked_up, listed_call, call_hook;
+DROP FUNCTION rows_read, call_answer, call_looked_up, listed_call, call_hook;
 DROP VIEW call_state;
