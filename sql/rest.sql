@@ -79,6 +79,7 @@ CREATE FUNCTION @extschema@.twilio_update_settings(jsonb) RETURNS @extschema@.tw
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET default_transaction_isolation = 'read committed' -- PostgREST begins the transaction with it, whatever the role has
 AS $$
 DECLARE
     owner CONSTANT uuid := @extschema@.twilio_current_user_id();
@@ -113,6 +114,11 @@ BEGIN
     WHERE s.user_id = owner
     RETURNING s.* INTO given;
     RETURN given;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'They were changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_update_settings(jsonb) IS
@@ -124,11 +130,17 @@ GRANT EXECUTE ON FUNCTION @extschema@.twilio_update_settings(jsonb) TO twilio_us
 CREATE FUNCTION @extschema@.twilio_delete_settings() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET default_transaction_isolation = 'read committed' -- as above
 AS $$
 DECLARE
     stored CONSTANT @extschema@.twilio_settings := @extschema@.twilio_get_settings();
 BEGIN
     DELETE FROM @extschema@.twilio_settings s WHERE s.user_id = stored.user_id;
+EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'Twilio settings have changed meanwhile'
+        USING ERRCODE = 'PT409',
+              DETAIL = 'They were changed since this transaction began.',
+              HINT = 'Repeat the call in a new transaction.';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.twilio_delete_settings() IS

@@ -163,8 +163,20 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    answer xml := twilio_private.receive_webhook(url, body, signature, content_type, method);
+    answer xml;
 BEGIN
+    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+        answer := twilio_private.receive_webhook(url, body, signature, content_type, method);
+    ELSE
+        BEGIN
+            answer := twilio_private.receive_webhook(url, body, signature, content_type, method);
+        EXCEPTION WHEN serialization_failure THEN
+            RAISE EXCEPTION 'the message has changed meanwhile'
+                USING ERRCODE = 'PT409',
+                      DETAIL = 'It was changed since this transaction began.',
+                      HINT = 'Repeat the call in a new transaction; best is one that is READ COMMITTED.';
+        END;
+    END IF;
     IF answer IS NULL THEN
         RAISE EXCEPTION 'webhook refused'
             USING ERRCODE = 'PT403',

@@ -33,6 +33,11 @@ bool Dispatcher::maySend() const
     return settings::enabled && !paused_ && !ShutdownRequestPending;
 }
 
+bool Dispatcher::mustGiveBack() const
+{
+    return !settings::enabled && sender_.ready() > 0;
+}
+
 void Dispatcher::allow()
 {
     sender_.allow(maySend() ? static_cast<std::size_t>(settings::maxInFlight) : 0);
@@ -170,6 +175,8 @@ void Dispatcher::work(AuditTrail& audit)
     auto const now = Clock::now();
     if (paused_ || now < troubleUntil_)
         return;
+    if (mustGiveBack())
+        releaseReady(); // what the reload could not
     if (recorder_.recordHeld(now))
         recordedAlone();
     if (!recovered_ || wantsToRecord(now) || wantsToClaim(now) || now >= pollAt_) {
@@ -292,25 +299,35 @@ const Secret& Dispatcher::openCredential(const Order& order)
     return secret;
 }
 
-// Gives claimed orders back that were not started, and records what has come.
+// Not with what has come, which a lock may hold up.
 void Dispatcher::releaseReady()
 {
-    collect();
-    std::vector<std::int64_t> const unstarted = sender_.readyIds();
     try {
         pg::Transaction transaction("pg_twilio: giving orders back");
-        if (transaction.lockExtension()) {
-            if (!unstarted.empty())
-                outbox::release(unstarted);
-            recorder_.write();
-        }
+        if (transaction.lockExtension())
+            outbox::release(sender_.readyIds());
         transaction.commit();
+        sender_.giveBackReady();
     } catch (const pg::Error& error) {
         pg::logError(error, "giving orders back"); // they are kept, to be started or given back another time
-        return;
+        troubleUntil_ = Clock::now() + afterSqlError;
     }
-    sender_.giveBackReady();
-    recorder_.forget();
+}
+
+void Dispatcher::finish()
+{
+    if (sender_.ready() > 0)
+        releaseReady();
+    collect();
+    try {
+        pg::Transaction transaction("pg_twilio: recording orders at the end");
+        if (transaction.lockExtension())
+            recorder_.write();
+        transaction.commit();
+        recorder_.forget();
+    } catch (const pg::Error& error) {
+        pg::logError(error, "recording orders at the end");
+    }
 }
 
 milliseconds Dispatcher::waitMillis() const
@@ -326,6 +343,8 @@ milliseconds Dispatcher::waitMillis() const
             due = std::min(due, refreshNotBefore_);
         if (wantsToClaim(now))
             due = now;
+    } else if (mustGiveBack()) {
+        due = now;
     }
     due = std::max({due, troubleUntil_, now});
     return std::chrono::ceil<milliseconds>(due - now);

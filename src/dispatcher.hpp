@@ -22,7 +22,7 @@ public:
     void pause(bool paused);                      // library and SQL do not fit together: nothing is touched
     void wake();                                  // orders were committed
     void work(AuditTrail& audit);                 // records and claims what is due
-    void releaseReady();                          // at the end: gives back what was not started, records what has come
+    void finish();                                // at the end: gives back what was not started, records what has come
     std::chrono::milliseconds waitMillis() const; // until work() has something to do; -1: nothing known
     bool idle() const { return sender_.idle() && recorder_.empty(); }
     void endThread() noexcept { thread_.end(); }
@@ -34,7 +34,9 @@ private:
     };
 
     bool maySend() const;
+    bool mustGiveBack() const;
     void allow();
+    void releaseReady();
     void collect();
     bool wantsToRecord(TimePoint now) const;
     bool wantsToClaim(TimePoint now) const;

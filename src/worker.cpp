@@ -154,7 +154,7 @@ private:
             pg_usleep(1000);
         }
         if (shared_.state == shared::WorkerState::running)
-            orders_.releaseReady();
+            orders_.finish();
     }
 
     bool busy() const { return !asks_.idle() || !orders_.idle() || engine_.inFlight() > 0 || !audit_.empty(); }
@@ -289,9 +289,11 @@ void connect(Oid database)
         before_shmem_exit(Worker::onExit, 0);
         for (auto [name, value] : {std::pair("role", "none"), // which a database may have for its sessions
                                    {"search_path", "pg_catalog, pg_temp"},
-                                   {"lock_timeout", "1s"},
+                                   // Before deadlock_timeout ends, by which an app would be the one to give way.
+                                   {"lock_timeout", "500ms"},
                                    {"default_transaction_read_only", "off"},
                                    {"statement_timeout", "0"},
+                                   {"temp_file_limit", "-1"},
                                    {"default_transaction_isolation", "read committed"},
                                    {"idle_in_transaction_session_timeout", "0"},
                                    {"transaction_timeout", "0"}, // of PostgreSQL 17

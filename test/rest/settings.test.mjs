@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { PostgrestClient } from '@supabase/postgrest-js';
-import { startStack } from './stack.mjs';
+import { startStack, until } from './stack.mjs';
 
 const stack = await startStack();
 after(() => stack.stop());
@@ -350,4 +350,37 @@ test("the same through supabase's client on PostgREST's own interface", async ()
   assert.deepEqual(await ok(client.from('twilio_settings').delete().eq('user_id', tenant.user).select('account_sid')), [
     { account_sid: tenant.sid },
   ]);
+});
+
+// PostgREST repeats what fails with 40001, so that the table's interface does what it should; PT409 it does not repeat.
+test('a role whose transactions are REPEATABLE READ is answered when another write comes first', async () => {
+  const tenant = await stack.configuredTenant();
+  const isolation = async () => (await call(tenant, 'POST', {}, '/api/rpc/isolation')).text;
+  await stack.sql(`CREATE FUNCTION isolation() RETURNS text LANGUAGE sql VOLATILE
+    RETURN current_setting('transaction_isolation');
+    ALTER ROLE twilio_user SET default_transaction_isolation = 'repeatable read';
+    NOTIFY pgrst, 'reload config'; NOTIFY pgrst, 'reload schema'`);
+  await until('the role has its isolation', async () => /repeatable/.test(await isolation()));
+  for (const [method, path, body] of [
+    ['PUT', PATH, { voice_enabled: false }],
+    ['PATCH', `/api/twilio_settings?user_id=eq.${tenant.user}`, { voice_enabled: true }],
+    ['DELETE', PATH],
+  ]) {
+    const other = stack.sql(`BEGIN; UPDATE twilio_settings SET sms_enabled = NOT sms_enabled WHERE user_id = '${tenant.user}';
+      DO $$ BEGIN
+        FOR i IN 1..1000 LOOP
+          EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted);
+          PERFORM pg_sleep(0.01);
+        END LOOP;
+      END $$; COMMIT`);
+    await until('the row is locked', async () => {
+      const [[held]] = await stack.sql(`SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`);
+      return held === '1';
+    });
+    const answer = await call(tenant, method, body, path);
+    assert.ok(answer.status < 300, `${method}: ${answer.status} ${answer.text}`);
+    await other;
+  }
+  await stack.sql(`ALTER ROLE twilio_user RESET default_transaction_isolation; DROP FUNCTION isolation();
+    NOTIFY pgrst, 'reload config'`);
 });

@@ -44,10 +44,17 @@ is(launcher_pid($node), $launcher, 'the launcher has nothing to cancel');
 # ---- settings of the database -------------------------------------------------------------------------
 
 $node->safe_psql('postgres', "ALTER DATABASE crm SET $_")
-  for 'role = twilio_webhook', q{default_transaction_isolation = 'serializable'}, 'enable_nestloop = off', 'enable_indexscan = off';
+  for 'role = twilio_webhook', q{default_transaction_isolation = 'serializable'}, 'enable_nestloop = off', 'enable_indexscan = off',
+  q{DateStyle = 'German'}, q{IntervalStyle = 'sql_standard'}, q{TimeZone = 'America/St_Johns'}, 'bytea_output = escape', 'extra_float_digits = -15',
+  'standard_conforming_strings = off', 'array_nulls = off', 'transform_null_equals = on', q{statement_timeout = '30ms'}, q{work_mem = '64kB'}, 'temp_file_limit = 0';
 kill TERM => worker_pid($node, 'crm');
 wait_for_worker($node, 'crm', 10, 'a database has settings of its own');
-goes_out('beside them', '... and its worker its own');
+{
+	local $ENV{PGOPTIONS} = '-c statement_timeout=0 -c temp_file_limit=-1'; # for the sessions of this test
+	goes_out('beside them', '... and its worker its own');
+	as_user($node, 1, "INSERT INTO twilio_messages (to_number, body) SELECT '+12025550199', 'much ' || repeat(chr(128512), 790) FROM generate_series(1, 40)", db => 'crm');
+	wait_until { as_user($node, 1, "SELECT count(sid) FROM twilio_messages WHERE body LIKE 'much %'", db => 'crm')->{out} == 40 } 10, '... and room for what it claims';
+}
 $node->safe_psql('postgres', 'ALTER DATABASE crm RESET ALL');
 
 # ---- Turkish letters ----------------------------------------------------------------------------------

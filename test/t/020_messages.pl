@@ -183,8 +183,16 @@ $node->safe_psql('postgres', "INSERT INTO twilio_private.outbox (user_id, kind, 
 $repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages');
 $node->safe_psql('postgres', "UPDATE twilio_private.outbox SET note = 'claimed' WHERE ref = '$failed'");
 like($repeatable->run("SELECT twilio_retry_message('$failed')") . $repeatable->error, qr/PT409: the message has changed meanwhile/, 'nor does who is late retry one whose order the worker has taken since');
-$repeatable->quit;
+$repeatable->run('ROLLBACK');
 $node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE ref = '$failed'");
+for my $call ("twilio_update_settings('{\"sms_enabled\": true}')", 'twilio_delete_settings()')
+{
+	$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_settings');
+	as_user($node, 1, 'UPDATE twilio_settings SET voice_enabled = true');
+	like($repeatable->run("SELECT $call") . $repeatable->error, qr/PT409: Twilio settings have changed meanwhile/, "nor does $call let 40001 out");
+	$repeatable->run('ROLLBACK');
+}
+$repeatable->quit;
 
 $id = send_sms($node, 1, body => 'in an hour', send_at => $node->safe_psql('postgres', "SELECT now() + '1 h'"));
 is(message($node, $id), 'pending', 'without a Messaging Service the message waits here');

@@ -115,6 +115,17 @@ my $refusals = () = slurp_file($node->logfile) =~ /webhook refused: /g;
 cmp_ok($refusals, '<', 100, '... and with few lines in the log');
 is(run_sql($node, "SELECT twilio_handle_webhook('x', '', 'x')", role => 'twilio_user', user => user_id(1))->{state}, '42501', 'a tenant may not call it');
 
+my $repeatable = connect_session($node);
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM twilio_messages; SET LOCAL ROLE twilio_webhook');
+$node->safe_psql('postgres', "UPDATE twilio_messages SET updated_at = now() WHERE id = '$id'");
+my $late = signed(account => account_sid(2), token => token(2), params => { %said, MessageStatus => 'sent', ErrorCode => '' });
+like($repeatable->run(webhook_call($late)) . $repeatable->error, qr/PT409: the message has changed meanwhile/, 'whoever is late in a repeatable read sees no 40001');
+$repeatable->run('ROLLBACK');
+$repeatable->run('BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL ROLE twilio_webhook');
+is($repeatable->run(webhook_call($late)), '<Response/>', '... and who repeats it is heard');
+$repeatable->run('ROLLBACK');
+$repeatable->quit;
+
 # Through PostgREST: what it is told of the URL is what a proxy has seen. The host is that of twilio.webhook_url.
 sub response_status
 {

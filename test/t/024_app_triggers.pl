@@ -28,7 +28,7 @@ BEGIN
 		RAISE EXCEPTION 'an app is surprised';
 	END IF;
 	INSERT INTO public.seen VALUES (NEW.body, NEW.status);
-	RETURN NEW;
+	RETURN CASE WHEN NEW.body <> 'skipped' THEN NEW END;
 END $$;
 CREATE TRIGGER look BEFORE INSERT OR UPDATE ON twilio_messages FOR EACH ROW EXECUTE FUNCTION look();
 END
@@ -47,6 +47,13 @@ is($node->safe_psql('postgres', "SELECT string_agg(status, ' ') FROM seen WHERE 
 my $refused = as_user($node, 1, "SELECT twilio_send_sms('+12025550199', 'raises when pending')");
 is($refused->{message}, 'an app is surprised', 'a trigger may refuse a message');
 is(posts($standin, body => 'raises when pending'), 0, '... which is not sent');
+
+for my $key (q{}, q{, idempotency_key => 'skipped'})
+{
+	my $skipped = as_user($node, 1, "SELECT id IS NULL FROM twilio_send_sms('+12025550199', 'skipped'$key)");
+	is($skipped->{out}, 't', 'a trigger may skip one' . ($key && ', with a key too')) or diag($skipped->{error});
+}
+is(posts($standin, body => 'skipped'), 0, '... which is not sent');
 
 send_sms($node, 1, body => 'raises when submitting');
 goes_out('after submitting', 'a message that cannot be claimed does not hold up others');

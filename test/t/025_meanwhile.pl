@@ -254,9 +254,52 @@ for my $case (
 	is(posts($standin), $before + $at_once + 20, '... each once');
 }
 
+# The worker waits for one locked message, and the answer to another one comes meanwhile.
+enable_sending($node, $standin, $_) for 11 .. 13;
+my $so_far = posts($standin);
+my $many = 3 * $at_once;
+$standin->behave('delay', match => { method => 'POST', body => $_->[0] }, ms => $_->[1]) for [ many => 3500 ], [ first => 2000 ], [ second => 2200 ];
+write_messages($node, 11, 'many', $many);
+my @locked = (send_sms($node, 12, body => 'first'), send_sms($node, 13, body => 'second'));
+my $locks = connect_session($node);
+$locks->run("BEGIN; SELECT FROM twilio_messages WHERE id = ANY ('{" . join(',', @locked) . "}') FOR UPDATE");
+sub blocked { my ($by) = @_; return $node->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE ' . $by->pid . ' = ANY (pg_blocking_pids(pid))') }
+wait_until { posts($standin) >= $so_far + $at_once + 2 && blocked($locks) } 10, 'some messages are under way, some are claimed, and an app has locked one';
+configured($node, 'twilio.enabled', 'off');
+wait_until { $node->safe_psql('postgres', "SELECT string_agg(DISTINCT state, ' ') FROM twilio_private.outbox WHERE user_id = '" . user_id(11) . "' AND kind = 'message'") eq 'queued' } 15,
+	'... and traffic is switched off: what is not started waits again';
+$locks->run('COMMIT');
+$locks->quit;
+wait_until { message($node, $_, 'sid') } 20, '... what was under way is recorded' for @locked;
+configured($node, 'twilio.enabled', 'on');
+wait_until { sent($node, 'many') == $many } 30, '... and the rest is sent when it is switched on';
+is(posts($standin), $so_far + $many + 2, '... each once');
+$standin->calm;
+
+# ---- locked in another order ------------------------------------------------------------------------
+
+$standin->behave('delay', match => { method => 'POST', body => 'crossed' }, ms => 1000);
+$so_far = posts($standin);
+write_messages($node, 11, 'crossed', 5);
+wait_until { posts($standin) == $so_far + 5 } 10, 'five messages are under way';
+my $crossed = connect_session($node);
+$crossed->run("BEGIN; SELECT FROM twilio_messages WHERE body = 'crossed 5' FOR UPDATE");
+# As if it had waited longer than the worker has.
+$crossed->run("SET LOCAL deadlock_timeout = '800ms'");
+my $worker = worker_pid($node);
+$crossed->run("DO \$\$ BEGIN
+	WHILE pg_backend_pid() <> ALL (pg_blocking_pids($worker)) LOOP PERFORM pg_sleep(0.005); END LOOP;
+	PERFORM FROM twilio_messages WHERE body LIKE 'crossed %' FOR UPDATE; END \$\$");
+is($crossed->error, '', 'an app that wants the others, too, does not have to give way');
+$crossed->run('COMMIT');
+$crossed->quit;
+wait_until { sent($node, 'crossed') == 5 } 20, '... and all are recorded afterwards';
+is(posts($standin), $so_far + 5, '... sent once each');
+$standin->calm;
+
 # ---- about to be dropped --------------------------------------------------------------------------
 
-my $worker = worker_pid($node);
+$worker = worker_pid($node);
 $standin->behave('delay', match => { method => 'POST', body => 'kept' }, ms => 3000);
 $id = under_way(4, 'kept');
 my $drop = connect_session($node);

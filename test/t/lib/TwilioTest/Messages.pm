@@ -10,7 +10,7 @@ use Test::More;
 use TwilioTest;
 
 our @EXPORT = qw(enable_sending number_of send_sms write_messages sent message messages_with set_due_now quote posts accepted duplicates
-  handle_webhook callback signed_form webhook_url);
+  webhook_call handle_webhook callback signed_form webhook_url);
 
 sub webhook_url { return 'https://crm.example.com/twilio/webhook' }
 
@@ -95,12 +95,10 @@ sub posts { my ($standin, %filter) = @_; return $standin->count(method => 'POST'
 sub accepted { my ($standin, %filter) = @_; return posts($standin, accepted => 'true', %filter) }
 sub duplicates { my ($standin) = @_; return $standin->control(GET => 'ledger/duplicates?method=POST&key=To,Body')->{extra} }
 
-# Hands a signed request in, as an app does. %change replaces parts of it: url, body, signature, content_type, method.
-# prepare => the name under which the transaction is to be prepared instead of committed.
-sub handle_webhook
+# The call that hands a signed request in. %change replaces parts of it: url, body, signature, content_type, method.
+sub webhook_call
 {
-	my ($node, $request, %change) = @_;
-	my $prepare = delete $change{prepare};
+	my ($request, %change) = @_;
 	my %part = (
 		url => $request->{url},
 		body => $request->{body},
@@ -110,7 +108,16 @@ sub handle_webhook
 		%change);
 	utf8::downgrade($part{body}, 1) or utf8::encode($part{body});
 	my $bytes = "'\\x" . unpack('H*', $part{body}) . "'";
-	my $call = "SELECT twilio_handle_webhook(" . join(', ', quote($part{url}), $bytes, map { quote($part{$_}) } qw(signature content_type method)) . ')';
+	return "SELECT twilio_handle_webhook(" . join(', ', quote($part{url}), $bytes, map { quote($part{$_}) } qw(signature content_type method)) . ')';
+}
+
+# Hands a signed request in, as an app does.
+# prepare => the name under which the transaction is to be prepared instead of committed.
+sub handle_webhook
+{
+	my ($node, $request, %change) = @_;
+	my $prepare = delete $change{prepare};
+	my $call = webhook_call($request, %change);
 	return run_sql($node, $prepare ? "BEGIN; $call; PREPARE TRANSACTION '$prepare'" : $call, role => 'twilio_webhook');
 }
 
