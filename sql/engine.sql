@@ -94,6 +94,11 @@ LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_current_key_id';
 COMMENT ON FUNCTION twilio_private.current_key_id() IS 'The id of the key that seals: the first in the key file.';
 REVOKE ALL ON FUNCTION twilio_private.current_key_id() FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.has_key(key_id text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_has_key';
+COMMENT ON FUNCTION twilio_private.has_key(text) IS 'Whether this key is in the key file.';
+REVOKE ALL ON FUNCTION twilio_private.has_key(text) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.add_key() RETURNS text
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_add_key';
 COMMENT ON FUNCTION twilio_private.add_key() IS 'Puts a new key first into the key file and returns its id.';

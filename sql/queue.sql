@@ -12,6 +12,7 @@ AS $$
 DECLARE
     caller CONSTANT uuid := @extschema@.twilio_current_user_id();
     everybody CONSTANT text := CASE
+        WHEN NOT EXISTS (SELECT FROM twilio_private.worker_stats() w WHERE w.running) THEN 'the worker is not running: see twilio_status'
         WHEN NOT current_setting('twilio.enabled')::boolean THEN 'twilio.enabled is off'
         WHEN NOT twilio_private.armed() THEN 'disarmed: see twilio_status'
     END;
@@ -29,6 +30,8 @@ BEGIN
                    WHEN o.state = 'unknown' THEN concat('Twilio''s answer was lost; it is being looked up', ' (' || o.note || ')')
                    WHEN s.user_id IS NULL THEN 'the settings were deleted'
                    WHEN NOT s.is_active THEN 'the account is switched off (is_active)'
+                   WHEN NOT EXISTS (SELECT FROM twilio_private.credential c WHERE c.user_id = o.user_id) THEN
+                       'no Twilio credential is stored: enter the Auth Token again'
                    WHEN b.user_id IS NOT NULL THEN
                        concat('Twilio refuses the account (', 'error ' || b.error_code || ': ', b.message, '); verify it again')
                    WHEN everybody IS NOT NULL THEN everybody

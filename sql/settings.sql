@@ -35,7 +35,9 @@ CREATE TABLE @extschema@.twilio_settings (
     -- The worker counts in double precision. A number that has none would stop the messages of all.
     CONSTRAINT rate_limit_is_zero_or_one_a_day CHECK (rate_limit_per_second = 0.0 OR rate_limit_per_second >= 0.00001),
     CONSTRAINT max_in_flight_is_positive CHECK (max_in_flight > 0),
-    CONSTRAINT auto_reply_is_one_message CHECK (char_length(auto_reply) <= 1600)
+    -- Twilio counts UTF-16 units, of which an emoji has two.
+    CONSTRAINT auto_reply_is_one_message
+        CHECK (char_length(auto_reply) + char_length(regexp_replace(auto_reply, '[\u0001-\uFFFF]+', '', 'g')) <= 1600)
 );
 COMMENT ON TABLE @extschema@.twilio_settings IS
     'The Twilio account of a user: one row per user, visible to that user and to administrators.

@@ -5,10 +5,17 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    current_key text;
     trouble text;
 BEGIN
-    PERFORM twilio_private.current_key_id();
-    RETURN NULL;
+    current_key := twilio_private.current_key_id();
+    IF EXISTS (SELECT FROM twilio_private.credential c WHERE c.key_id = current_key) THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT format('The keys that seal the stored credentials, such as "%s", are not in it. '
+                          'Put them back, or have the credentials entered again.', min(k.key_id))
+            FROM (SELECT DISTINCT c.key_id FROM twilio_private.credential c) k
+            HAVING NOT bool_or(twilio_private.has_key(k.key_id)));
 EXCEPTION WHEN undefined_file THEN
     GET STACKED DIAGNOSTICS trouble = PG_EXCEPTION_DETAIL;
     RETURN trouble;
@@ -34,6 +41,13 @@ BEGIN
     ELSIF NOT settings.is_active THEN
         reason := 'the Twilio account is switched off';
         hint := 'Switch it on: UPDATE twilio_settings SET is_active = true WHERE user_id = twilio_current_user_id().';
+    ELSIF NOT EXISTS (SELECT FROM twilio_private.credential c WHERE c.user_id = account_trouble.user_id) THEN
+        reason := 'no Twilio credential is stored';
+        hint := 'The settings were restored without it: enter the Auth Token (and the API key, if there is one) again.';
+    ELSIF EXISTS (SELECT FROM twilio_private.credential c
+                  WHERE c.user_id = account_trouble.user_id AND NOT twilio_private.has_key(c.key_id)) THEN
+        reason := 'the stored Twilio credential cannot be opened: its key is not in the key file';
+        hint := 'Enter the Auth Token (and the API key, if there is one) again, or have the server''s administrator put the key back.';
     ELSIF settings.verification_error IS NOT NULL THEN
         reason := settings.verification_error;
         hint := 'Correct the settings, or the account at Twilio, then verify: SELECT * FROM twilio_verify().';

@@ -255,7 +255,7 @@ std::optional<SendingThread::Loan> Dispatcher::lendSender()
 // A claimed order to the sender, with its request.
 void Dispatcher::hand(Order order)
 {
-    Reply refused;
+    Reply none;
     try {
         Request request = toRequest(order);
         return sender_.add(std::move(order), std::move(request));
@@ -263,13 +263,13 @@ void Dispatcher::hand(Order order)
         turns_.released(order.user);
         if (failure.code() == ERRCODE_INVALID_PARAMETER_VALUE)
             return settle(order, "poisoned", {0, failure.detail});
-        refused.error = failure.detail;
+        none.error = failure.what() + (": " + failure.detail);
     } catch (const pg::Error& error) {
         turns_.released(order.user);
-        refused.error = error.what();
+        none.error = error.what();
     }
-    // Unreachable: not a byte was sent, so it waits and is tried again.
-    settle(order, interpret(refused, Clock::now(), order.attempts, random01()), refused);
+    // Not a byte was sent, so it waits and is tried again.
+    settle(order, RetryAt{Clock::now() + backoff(order.attempts, std::nullopt, random01()), 0, none.error}, none);
 }
 
 Request Dispatcher::toRequest(Order& order)

@@ -249,6 +249,13 @@ Datum pg_twilio_current_key_id(PG_FUNCTION_ARGS)
     return pg::entry([]() -> Datum { return pg::toDatum(secrets::keyRing().first().id); });
 }
 
+PG_FUNCTION_INFO_V1(pg_twilio_has_key);
+Datum pg_twilio_has_key(PG_FUNCTION_ARGS)
+{
+    return pg::entry(
+        [&]() -> Datum { return BoolGetDatum(secrets::keyRing().find(pg::argument(fcinfo, 0)) != nullptr); });
+}
+
 PG_FUNCTION_INFO_V1(pg_twilio_add_key);
 Datum pg_twilio_add_key(PG_FUNCTION_ARGS)
 {

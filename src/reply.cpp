@@ -56,11 +56,11 @@ bool isDefinite(long status)
     return isRefusal(status) && status != 408;
 }
 
-// Nothing is wrong with what was asked for: the sender's queue is full (21611), it could not be stored (21619),
-// maintenance (21730).
+// Nothing is wrong with what was asked for: the account has as many calls as it may have at once (10004), the sender's
+// queue is full (21611), it could not be stored (21619), maintenance (21730).
 bool hasNoRoom(int code)
 {
-    return code == 21611 || code == 21619 || code == 21730;
+    return code == 10004 || code == 21611 || code == 21619 || code == 21730;
 }
 
 std::string shortened(std::string text)

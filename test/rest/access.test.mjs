@@ -223,6 +223,49 @@ test('with all statements logged, a token stays out of the log; auto_explain sho
   );
 });
 
+test("one user's slow questions leave connections for others, also when the user does not wait for the answers", async () => {
+  const [one, other] = [await stack.configuredTenant(), await stack.configuredTenant()];
+  const paths = ['POST /api/twilio-settings/verify', 'GET /api/twilio-settings/phone-numbers', 'POST /api/rpc/twilio_verify'];
+  const ask = (n, signal) => {
+    const [method, path] = paths[n % paths.length].split(' ');
+    return fetch(stack.url + path, { method, signal, headers: { authorization: `Bearer ${one.token}` } }).catch((error) => error);
+  };
+  const { id } = await stack.twilio('POST', 'behave', { match: { account: one.sid }, action: 'delay', ms: 5000 });
+  const gone = new AbortController();
+  const questions = [...Array(5).keys()].map((n) => ask(n, gone.signal));
+  const underWay = async (n) => {
+    const [[calls]] = await stack.sql(`SELECT count(*) FROM pg_stat_activity
+      WHERE usename = 'authenticator' AND state = 'active' AND query ~ 'twilio_(verify|get_phone)'`);
+    return Number(calls) === n;
+  };
+  await until('five are under way', () => underWay(5));
+  gone.abort();
+  questions.push(...[...Array(35).keys()].map((n) => ask(n)));
+  await until('fifteen are under way', () => underWay(15));
+
+  const began = Date.now();
+  const webhook = await stack.request('POST', '/twilio/webhook', {
+    body: `AccountSid=${other.sid}`,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', 'x-twilio-signature': 'x' },
+  });
+  assert.deepEqual([webhook.status, Date.now() - began < 2000], [403, true]);
+  assert.equal((await stack.request('POST', `${PATH}verify`, { token: other.token })).json.verified, true);
+  assert.equal((await stack.request('GET', PATH, { token: one.token })).status, 200);
+  await stack.twilio('DELETE', `behave/${id}`);
+
+  const answers = await Promise.all(questions);
+  assert.deepEqual([200, 429].map((status) => answers.filter((answer) => answer.status === status).length), [10, 25]);
+  const refusal = await answers.find(({ status }) => status === 429).json();
+  assert.deepEqual([refusal.code, refusal.message], ['PT429', 'too many calls to Twilio']);
+  assert.equal((await ask(0)).status, 200);
+
+  const [, pattern] = /map \$uri \$asks_twilio {\s*~(\S+)/.exec(readFileSync(join(checkout, 'deploy/nginx.conf'), 'utf8'));
+  const asking = await stack.sql(`SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    AND prosrc ~ 'twilio_private.ask_deadline|FROM public.twilio_phone_numbers'`);
+  assert.ok(asking.length > 6);
+  assert.deepEqual(asking.flat().filter((name) => !new RegExp(pattern).test(`/rpc/${name}`)), []);
+});
+
 test('a query that takes longer than nginx waits ends, and does not keep its connection', async () => {
   const role = "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'authenticator'::regrole";
   assert.ok((await stack.sql(role)).flat().includes('statement_timeout=30s'));

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { promisify } from 'node:util';
-import { checkout, startStack } from './stack.mjs';
+import { checkout, startStack, until } from './stack.mjs';
 
 const run = promisify(execFile);
 const stack = await startStack();
@@ -15,6 +15,12 @@ after(() => stack.stop());
 
 const text = readFileSync(join(checkout, 'docs/api.md'), 'utf8');
 const blocks = [...text.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, code]) => ({ language, code }));
+const [, contacts] = /^```sql\n(CREATE TABLE contacts.*?)^```/ms.exec(readFileSync(join(checkout, 'docs/deploy.md'), 'utf8'));
+await stack.sql(contacts);
+await until('PostgREST knows the table', async () => {
+  const { status } = await stack.request('GET', '/api/contacts', { token: stack.token('018f4a3e-0000-7000-8000-000000000001') });
+  return status === 200;
+});
 const numbers = [{ phone_number: '+15005550006', friendly_name: 'Reception' }, { phone_number: '+15005550010' }];
 
 // The code of a language with a tenant's own values in the place of the examples'.
@@ -75,6 +81,23 @@ test('curl: each example works and answers what stands below it', async () => {
       ).stdout;
   }
   assert.equal(shown, 6);
+});
+
+test("the app's contacts come with the messages, each user's own", async () => {
+  const [one, other] = [await stack.configuredTenant(), await stack.configuredTenant()];
+  await stack.request('POST', '/api/contacts', { token: one.token, body: { phone_number: '+15558675310', name: 'Grace' } });
+  for (const { token } of [one, other])
+    for (const to_number of ['+15558675310', '+15558675311'])
+      await stack.request('POST', '/api/twilio_messages', { token, body: { to_number, body: 'Hello' } });
+  const get = async ({ token }, path) => (await stack.request('GET', `/api/${path}`, { token })).json;
+  const messages = 'twilio_messages?select=to_number,contacts(name)&order=id';
+  const grace = { to_number: '+15558675310', contacts: { name: 'Grace' } };
+  const nobody = ['+15558675310', '+15558675311'].map((to_number) => ({ to_number, contacts: null }));
+  assert.deepEqual(await get(one, messages), [grace, nobody[1]]);
+  assert.deepEqual(await get(other, messages), nobody);
+  const threads = 'contacts?select=name,messages(to_number,body)';
+  assert.deepEqual(await get(one, threads), [{ name: 'Grace', messages: [{ to_number: '+15558675310', body: 'Hello' }] }]);
+  assert.deepEqual(await get(other, threads), []);
 });
 
 test('Python with requests', async () => {

@@ -145,6 +145,11 @@ SELECT count(twilio_private.record_verification(:'alice', true, 'x', 'active', '
 DELETE FROM twilio_messages;
 
 -- STOP, START, HELP: single words; the auto-reply answers all else
+-- it is one message, and Twilio counts an emoji as two characters
+UPDATE twilio_settings SET auto_reply = repeat(U&'\+01F44D', 800) WHERE user_id = :'alice';
+\set VERBOSITY terse
+UPDATE twilio_settings SET auto_reply = repeat(U&'\+01F44D', 800) || '!' WHERE user_id = :'alice';
+\set VERBOSITY default
 UPDATE twilio_settings SET auto_reply = 'Thanks & <soon>' WHERE user_id = :'alice';
 CREATE FUNCTION says(sid int, body text, more text[] DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
     SELECT hook(ARRAY['MessageSid', 'SM' || lpad(sid::text, 32, '0'), 'SmsStatus', 'received', 'From', '+15551230001', 'To', '+15551230002', 'Body', body] || more)

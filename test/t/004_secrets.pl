@@ -239,6 +239,11 @@ my $lost = as_user($node, 2, 'SELECT * FROM twilio_verify()');
 isnt($lost->{state}, '', '... which does not open what was sealed with the old one');
 my ($lost_key) = $keys =~ /\A(\S+)/;
 like($lost->{error}, qr/\Q$lost_key\E.*pg_twilio\.key/, '... and the error names the key and the file');
+like(run_sql($node, 'SELECT reason, hint FROM twilio_status', role => 'twilio_admin')->{out}, qr/no credential can be opened.*\|.*\Q$lost_key\E.*Put them back/,
+	'... and twilio_status says to whoever watches the server what is missing');
+ok(as_user($node, 2, "SELECT twilio_send_sms('+12025550199', 'no key', '+15005550006')")->{ok}, '... a message is accepted');
+wait_until { as_user($node, 2, 'SELECT reason FROM twilio_queue')->{out} =~ /again \(the stored Twilio credential cannot be opened: .*\Q$lost_key\E.*pg_twilio\.key/ } 10,
+	'... and twilio_queue why a message waits';
 my $warned = run_sql($node, 'SELECT twilio_rotate_key()', role => 'twilio_admin')->{error};
 like($warned, qr/WARNING.*\n.*\Q$lost_key\E.*pg_twilio\.key/, '... and a rotation warns of it by the same names');
 is(scalar(() = $warned =~ /WARNING/g), 1, '... once');

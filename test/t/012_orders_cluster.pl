@@ -76,6 +76,7 @@ my $pid = worker_pid($node);
 kill TERM => $pid;
 wait_until { my $now = worker_pid($node, 'postgres'); $now && $now ne $pid } 10, '... also when it starts anew';
 is(posts($standin), $so_far, '... and sends nothing');
+is(run_sql($node, 'SELECT DISTINCT reason FROM twilio_queue')->{out}, 'the worker is not running: see twilio_status', '... which twilio_queue says');
 set_version($version);
 wait_until { parcels($node, 'paused', 'sent') == 3 } 5, '... until they fit';
 

@@ -90,7 +90,7 @@ TEST(Interpret, tooManyRequestsAreRetried)
 
 TEST(Interpret, whatTwilioHasNoRoomForIsRetriedMuchLater)
 {
-    for (const int code : {21611, 21619, 21730}) {
+    for (const int code : {10004, 21611, 21619, 21730}) {
         const Outcome outcome = interpretNow(answer(400, error(code, "not now")));
         ASSERT_TRUE(std::holds_alternative<RetryAt>(outcome)) << code;
         EXPECT_EQ(std::get<RetryAt>(outcome).at, now + 5min + 500ms);
