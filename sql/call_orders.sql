@@ -3,7 +3,8 @@
 -- few calls beside messages, so they are handled one by one.
 --
 -- Looks prove by the same rules as those for messages (reconcile.sql). A list of calls does not tell two calls to the same
--- number apart, and need not: whatever was to be said is said once for each that was placed.
+-- number apart. Where they say the same, it need not; where not, one that may have been taken for the other is not placed
+-- again.
 -- subject of a call_look: `1`, `2` or `b` (before placing it), then the path of the page if it is not the first; of a
 -- call_fetch: step and beginning, as reread.sql counts them.
 
@@ -185,19 +186,58 @@ COMMENT ON FUNCTION twilio_private.found_call(@extschema@.twilio_calls, jsonb, t
     'The first of these calls of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has.';
 REVOKE ALL ON FUNCTION twilio_private.found_call(@extschema@.twilio_calls, jsonb, timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION twilio_private.other_calls(wanted @extschema@.twilio_calls) RETURNS SETOF @extschema@.twilio_calls
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+    SELECT c.*
+    FROM twilio_private.users_of_account(wanted.user_id) u
+    -- OFFSET 0 fixes the order of the join: the other way round, it reads all calls of a day.
+    CROSS JOIN LATERAL (
+        SELECT c.* FROM @extschema@.twilio_calls c
+        WHERE c.user_id = u AND c.to_number = wanted.to_number AND c.id <> wanted.id AND c.direction = 'outbound'
+          AND c.created_at BETWEEN wanted.created_at - interval '1 day 1 hour' AND wanted.created_at + interval '1 day 1 hour'
+        OFFSET 0) c
+$$;
+COMMENT ON FUNCTION twilio_private.other_calls(@extschema@.twilio_calls) IS
+    'The calls to the same number, placed from the same account, with which this one may be mixed up.';
+REVOKE ALL ON FUNCTION twilio_private.other_calls(@extschema@.twilio_calls) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.other_call_is_under_way(wanted @extschema@.twilio_calls) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
     SELECT EXISTS (
-        SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-        JOIN @extschema@.twilio_calls c ON c.user_id = u AND c.created_at > now() - interval '1 day 1 hour'
-        JOIN twilio_private.outbox o ON o.ref = c.id AND o.kind = 'call' AND o.state = 'sending'
-        WHERE c.sid IS NULL AND c.id <> wanted.id AND c.to_number = wanted.to_number)
+        SELECT FROM twilio_private.other_calls(wanted) c
+        JOIN twilio_private.outbox o ON o.ref = c.id AND o.kind = 'call' AND o.state = 'sending' AND o.due_at < 'infinity'
+        WHERE c.sid IS NULL)
 $$;
 COMMENT ON FUNCTION twilio_private.other_call_is_under_way(@extschema@.twilio_calls) IS
     'Whether another call to the same number is being placed at the moment, which will learn its SID.';
 REVOKE ALL ON FUNCTION twilio_private.other_call_is_under_way(@extschema@.twilio_calls) FROM PUBLIC;
+
+-- A look gave it that one's SID, and no callback has confirmed it: this one may be at Twilio, and that one not.
+CREATE FUNCTION twilio_private.taken_for_another(wanted @extschema@.twilio_calls) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+    SELECT EXISTS (
+        SELECT FROM twilio_private.other_calls(wanted) c
+        CROSS JOIN LATERAL (SELECT min(e.occurred_at) FILTER (WHERE e.source = 'poll') AS found_at,
+                                   min(e.occurred_at) FILTER (WHERE e.source = 'api') AS answered_at,
+                                   bool_or(e.source = 'callback') AS confirmed
+                            FROM @extschema@.twilio_call_events e WHERE e.user_id = c.user_id AND e.call_id = c.id) event
+        WHERE c.sid IS NOT NULL AND c.from_number = wanted.from_number
+          AND (c.twiml, c.url, c.record) IS DISTINCT FROM (wanted.twiml, wanted.url, wanted.record)
+          AND event.found_at >= coalesce(wanted.submitted_at, wanted.created_at)
+          AND event.found_at < coalesce(event.answered_at, 'infinity') AND NOT event.confirmed)
+$$;
+COMMENT ON FUNCTION twilio_private.taken_for_another(@extschema@.twilio_calls) IS
+    'Whether what a look has taken for another call, which says something else, may be this one.';
+REVOKE ALL ON FUNCTION twilio_private.taken_for_another(@extschema@.twilio_calls) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.give_up_call(wanted @extschema@.twilio_calls, again boolean) RETURNS void
 LANGUAGE plpgsql
@@ -267,11 +307,11 @@ BEGIN
             PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, '2',
                                                  clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
         ELSE
-            PERFORM twilio_private.give_up_call(wanted, number = 'b' OR EXISTS (
+            PERFORM twilio_private.give_up_call(wanted, NOT twilio_private.taken_for_another(wanted) AND (number = 'b' OR EXISTS (
                 -- Only the account that was given it can tell that it has not got it.
                 SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
                 AND NOT EXISTS (SELECT FROM twilio_private.outbox o
-                                WHERE o.ref = wanted.id AND o.kind = 'call' AND o.account_sid <> s.account_sid)));
+                                WHERE o.ref = wanted.id AND o.kind = 'call' AND o.account_sid <> s.account_sid))));
         END IF;
     END LOOP;
 END
@@ -383,6 +423,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM twilio_private.apply_call(r.user_id, r.ref, r.body, 'api') FROM unnest(results) r WHERE r.outcome = 'sent';
+    -- Twilio does not know the call yet, as may be while it is new: it is told again.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref, due_at, expires_at)
+    SELECT c.user_id, 'call_end', c.id, clock_timestamp() + interval '10 seconds', clock_timestamp() + interval '1 day'
+    FROM unnest(results) r JOIN @extschema@.twilio_calls c ON c.user_id = r.user_id AND c.id = r.ref
+    WHERE r.outcome = 'rejected' AND r.http_status = 404 AND c.submitted_at > clock_timestamp() - interval '10 minutes'
+      AND twilio_private.call_rank(c.status) < 5;
+    -- Not to be ended any more: look what it has become.
+    INSERT INTO twilio_private.outbox (user_id, kind, ref)
+    SELECT r.user_id, 'call_fetch', r.ref FROM unnest(results) r WHERE r.outcome = 'rejected' AND r.http_status IS DISTINCT FROM 404;
 END
 $$;
 COMMENT ON FUNCTION twilio_private.call_end_results(twilio_private.order_result[]) IS 'Takes what came of ending calls.';

@@ -68,8 +68,10 @@ AS $$
 DECLARE
     other record;
 BEGIN
-    -- A look has taken another call to the same number for this one: that is in doubt again.
-    UPDATE @extschema@.twilio_calls c SET sid = NULL, status = 'submitting'
+    -- A look has taken this call for another one to the same number: that is in doubt again, and nothing is known of it.
+    UPDATE @extschema@.twilio_calls c
+    SET sid = NULL, status = 'submitting', duration = NULL, recording_sid = NULL, recording_url = NULL, recording_duration = NULL,
+        price = NULL, price_unit = NULL, answered_at = NULL, ended_at = NULL
     WHERE c.user_id IN (SELECT twilio_private.users_of_account(adopt_call_sid.user_id)) AND c.sid = adopt_call_sid.sid
       AND c.id <> call_id AND c.direction = 'outbound'
     RETURNING c.user_id, c.id INTO other;
@@ -121,7 +123,10 @@ BEGIN
         price = coalesce(c.price, twilio_private.decimal(said ->> 'price')),
         price_unit = CASE WHEN c.price IS NULL AND twilio_private.decimal(said ->> 'price') IS NOT NULL
                           THEN left(upper((said ->> 'price_unit') COLLATE "C"), 8) ELSE c.price_unit END,
-        answered_at = coalesce(twilio_private.parse_rfc2822(nullif(said ->> 'start_time', '')), c.answered_at),
+        -- A call that nobody answers has a start_time, too.
+        answered_at = CASE WHEN said_status IN ('in-progress', 'completed')
+                           THEN coalesce(twilio_private.parse_rfc2822(nullif(said ->> 'start_time', '')), c.answered_at)
+                           ELSE c.answered_at END,
         ended_at = coalesce(c.ended_at, twilio_private.parse_rfc2822(nullif(said ->> 'end_time', '')),
                             CASE WHEN has_ended THEN clock_timestamp() END),
         updated_at = clock_timestamp()
@@ -154,7 +159,8 @@ BEGIN
     SELECT c.user_id, c.id INTO call
     FROM @extschema@.twilio_calls c
     WHERE c.user_id = ANY (owners)
-      AND CASE WHEN call_id IS NOT NULL THEN c.id = call_id ELSE c.sid = said ->> 'CallSid' END
+      AND c.id = coalesce(call_id, (SELECT s.id FROM @extschema@.twilio_calls s
+                                    WHERE s.user_id = ANY (owners) AND s.sid = said ->> 'CallSid' LIMIT 1))
     LIMIT 1;
     IF call.id IS NULL AND call_id IS NOT NULL THEN
         RETURN false;

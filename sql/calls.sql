@@ -27,10 +27,12 @@ CREATE TABLE @extschema@.twilio_calls (
     submitted_at timestamptz,
     answered_at timestamptz,
     ended_at timestamptz,
-    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (user_id, id)
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 70);
+-- In this order, as those of twilio_messages.
 CREATE INDEX twilio_calls_history ON @extschema@.twilio_calls (user_id, created_at);
+CREATE INDEX twilio_calls_recipient ON @extschema@.twilio_calls (user_id, to_number, created_at);
+ALTER TABLE @extschema@.twilio_calls ADD PRIMARY KEY (user_id, id);
 CREATE UNIQUE INDEX twilio_calls_sid_key ON @extschema@.twilio_calls (user_id, sid) WHERE sid IS NOT NULL;
 CREATE UNIQUE INDEX twilio_calls_idempotency_key ON @extschema@.twilio_calls (user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;

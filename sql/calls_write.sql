@@ -224,33 +224,35 @@ AS $$
 #variable_conflict use_column
 DECLARE
     caller CONSTANT uuid := CASE WHEN administrator THEN @extschema@.twilio_current_user_id() ELSE twilio_private.require_user() END;
-    call record;
-    changed boolean;
+    owner uuid;
 BEGIN
-    SELECT c.user_id, c.status, c.sid INTO call FROM @extschema@.twilio_calls c
-    WHERE c.id = hang_up.id
-      AND c.user_id = ANY (CASE WHEN administrator THEN ARRAY(SELECT s.user_id FROM @extschema@.twilio_settings s)
-                                ELSE ARRAY[caller] END);
     BEGIN
         -- The order first, as the worker does: who gets hold of it decides whether the call is placed.
         DELETE FROM twilio_private.outbox o
-        WHERE o.ref = hang_up.id AND o.user_id = call.user_id AND o.kind = 'call' AND o.state = 'queued';
+        WHERE o.ref = hang_up.id AND o.kind = 'call' AND o.state = 'queued' AND (administrator OR o.user_id = caller)
+        RETURNING o.user_id INTO owner;
         IF FOUND THEN
             UPDATE @extschema@.twilio_calls c SET status = 'canceled', ended_at = clock_timestamp(), updated_at = clock_timestamp()
-            WHERE c.user_id = call.user_id AND c.id = hang_up.id AND c.sid IS NULL;
-            changed := FOUND;
+            WHERE c.user_id = owner AND c.id = hang_up.id AND c.sid IS NULL;
+        END IF;
+        -- One that has a SID by now was placed: a callback has brought it while the order was locked.
+        IF FOUND THEN
+            PERFORM twilio_private.note_call(owner, hang_up.id, 'canceled', 'local');
+            RETURN true;
         END IF;
     EXCEPTION WHEN serialization_failure THEN
         RETURN false; -- somebody was faster since this transaction began
     END;
-    IF changed THEN
-        PERFORM twilio_private.note_call(call.user_id, hang_up.id, 'canceled', 'local');
-        RETURN true;
-    ELSIF call.sid IS NULL OR twilio_private.call_rank(call.status) = 5 THEN
+
+    SELECT c.user_id INTO owner FROM @extschema@.twilio_calls c
+    WHERE c.id = hang_up.id AND c.sid IS NOT NULL AND twilio_private.call_rank(c.status) < 5
+      AND c.user_id = ANY (CASE WHEN administrator THEN ARRAY(SELECT s.user_id FROM @extschema@.twilio_settings s)
+                                ELSE ARRAY[caller] END);
+    IF NOT FOUND THEN
         RETURN false;
     END IF;
     INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
-    SELECT call.user_id, 'call_end', hang_up.id, clock_timestamp() + interval '1 day'
+    SELECT owner, 'call_end', hang_up.id, clock_timestamp() + interval '1 day'
     WHERE NOT EXISTS (SELECT FROM twilio_private.outbox o WHERE o.ref = hang_up.id AND o.kind = 'call_end');
     RETURN true;
 END

@@ -1,6 +1,19 @@
 -- What else a user asks Twilio: what the account has used and owes, what is known about a phone number, and whether it can
 -- be ported.
 
+CREATE FUNCTION twilio_private.parse_day(value text) RETURNS date
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN value ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN value::date END;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.parse_day(text) IS 'The day that a text is (2024-02-29), null if it is none.';
+REVOKE ALL ON FUNCTION twilio_private.parse_day(text) FROM PUBLIC;
+
 -- SECURITY DEFINER: reads the sealed credential of the current user.
 CREATE FUNCTION @extschema@.twilio_usage(
     since date DEFAULT date_trunc('month', now() AT TIME ZONE 'UTC')::date, until date DEFAULT (now() AT TIME ZONE 'UTC')::date,
@@ -29,7 +42,7 @@ BEGIN
         'usage_records', 'a list of usage records', deadline);
     PERFORM twilio_private.await_audit();
     RETURN QUERY
-        SELECT r.value ->> 'category', r.value ->> 'description', (r.value ->> 'start_date')::date, (r.value ->> 'end_date')::date,
+        SELECT r.value ->> 'category', r.value ->> 'description', twilio_private.parse_day(r.value ->> 'start_date'), twilio_private.parse_day(r.value ->> 'end_date'),
                twilio_private.decimal(r.value ->> 'count'), r.value ->> 'count_unit',
                twilio_private.decimal(r.value ->> 'usage'), r.value ->> 'usage_unit',
                twilio_private.decimal(r.value ->> 'price'), upper((r.value ->> 'price_unit') COLLATE "C")

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <new>
-#include <utility>
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -19,13 +18,39 @@ constexpr std::size_t requestsPerConnection = 800;
 
 } // namespace
 
+ConnectionSet::ConnectionSet() : share_(curl_share_init())
+{
+    if (share_ == nullptr || curl_share_setopt(share_, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK) {
+        curl_share_cleanup(share_);
+        throw std::bad_alloc();
+    }
+}
+
+CURL* ConnectionSet::holder(const void* connection) const
+{
+    const auto found = holders_.find(connection);
+    return found == holders_.end() ? nullptr : found->second;
+}
+
+bool ConnectionSet::hold(const void* connection, CURL* by) noexcept
+{
+    try {
+        holders_.insert_or_assign(connection, by);
+        return true;
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+}
+
+void ConnectionSet::letGo(const void* connection, CURL* by) noexcept
+{
+    if (holder(connection) == by)
+        holders_.erase(connection);
+}
+
 void KeptConnections::renew()
 {
-    Connections connections(curl_share_init(), [](CURLSH* share) { curl_share_cleanup(share); });
-    if (connections == nullptr ||
-        curl_share_setopt(connections.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) != CURLSHE_OK)
-        throw std::bad_alloc();
-    current_ = std::move(connections);
+    current_ = std::make_shared<ConnectionSet>();
     started_ = mostInFlight_ = 0;
 }
 

@@ -3,13 +3,33 @@
 
 #include <cstddef>
 #include <memory>
+#include <unordered_map>
 
 #include <curl/curl.h>
 
 namespace twilio {
 
-// A set of open connections; they close when nobody has it any more.
-using Connections = std::shared_ptr<CURLSH>;
+// Open connections; they close when nobody has the set any more.
+class ConnectionSet {
+public:
+    ConnectionSet(); // throws std::bad_alloc
+    ~ConnectionSet() { curl_share_cleanup(share_); }
+    ConnectionSet(const ConnectionSet&) = delete;
+    ConnectionSet& operator=(const ConnectionSet&) = delete;
+
+    CURLSH* share() const { return share_; }
+
+    // Of a connection that carries one request at a time: whose it was last, null if nobody's.
+    CURL* holder(const void* connection) const;
+    bool hold(const void* connection, CURL* by) noexcept; // false: memory is short
+    void letGo(const void* connection, CURL* by) noexcept;
+
+private:
+    CURLSH* share_;
+    std::unordered_map<const void*, CURL*> holders_;
+};
+
+using Connections = std::shared_ptr<ConnectionSet>;
 
 inline constexpr std::size_t streamsPerConnection = 100; // so that one broken connection leaves few requests in doubt
 

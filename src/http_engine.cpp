@@ -306,7 +306,9 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
         speaksHttp2_ = transfer.wasHttp2();
         if (speaksHttp2_)
             sockets_.tolerate(transfer.socket());
-    } else if (finished_.back().transport == Transport::lost && speaksHttp2_) {
+    } else if (const Transport how = finished_.back().transport;
+               speaksHttp2_ && (how == Transport::lost || how == Transport::timed_out)) {
+        // One that was cut off without a word looks well to curl, and would swallow all that follows.
         leaveBroken(transfer);
     }
     curl_multi_remove_handle(multi_.get(), transfer.easy());

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include <openssl/ssl.h>
 
@@ -35,7 +36,8 @@ constexpr long sentAtOnce = 16 * 1024;
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
 constexpr long caCacheSeconds = 3600;
 constexpr std::size_t longestHeader = 200;
-constexpr int mostHungUp = 3;
+constexpr int mostTurnedBack = 3;
+constexpr std::int64_t endOfTime = 253'402'300'800; // for HTTP, whose years have four digits; seconds since 1970
 
 // Failure to set an option means that memory is short; an option that this libcurl does not know would be a
 // defect of the build. Either way the request must not go out without it.
@@ -89,6 +91,24 @@ bool isToken(std::string_view text)
 bool isOneLine(std::string_view text)
 {
     return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; });
+}
+
+// Of the connection that a request has at present. Null: it has none, or another library than OpenSSL keeps it.
+const SSL* tlsOf(CURL* easy)
+{
+    const curl_tlssessioninfo* session = nullptr;
+    if (curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK ||
+        session->backend != CURLSSLBACKEND_OPENSSL)
+        return nullptr;
+    return static_cast<const SSL*>(session->internals);
+}
+
+bool isHttp2(const SSL* tls)
+{
+    const unsigned char* protocol = nullptr;
+    unsigned int length = 0;
+    SSL_get0_alpn_selected(tls, &protocol, &length);
+    return std::string_view(reinterpret_cast<const char*>(protocol), length) == "h2";
 }
 
 void wipe(std::string& text) noexcept
@@ -164,7 +184,7 @@ bool Transfer::prepare(Request&& request, const Options& options, const Connecti
     CURL* const easy = easy_.get();
     join(connections);
     id_ = request.id;
-    timesIssued_ = timesHungUp_ = 0;
+    timesIssued_ = timesTurnedBack_ = 0;
     isTooLarge_ = false;
     error_[0] = '\0';
     method_ = std::move(request.method);
@@ -185,13 +205,13 @@ void Transfer::join(const Connections& connections)
 {
     if (isOn(connections))
         return;
-    set(easy_.get(), CURLOPT_SHARE, connections.get());
+    set(easy_.get(), CURLOPT_SHARE, connections->share());
     connections_ = connections;
 }
 
 bool Transfer::mayStartAgain(CURLcode result) const
 {
-    return result == CURLE_ABORTED_BY_CALLBACK && timesIssued_ == 0 && timesHungUp_ <= mostHungUp;
+    return result == CURLE_ABORTED_BY_CALLBACK && timesIssued_ == 0 && timesTurnedBack_ <= mostTurnedBack;
 }
 
 void Transfer::setMethod()
@@ -247,12 +267,36 @@ int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
     if (transfer.timesIssued_ > 0 && transfer.method_ != "GET")
         return CURL_PREREQFUNC_ABORT;
     // libcurl 8 does not look whether a connection that it has used lately is still there.
-    if (transfer.timesIssued_ == 0 && SocketWatch::isHungUp(transfer.socket())) {
-        transfer.timesHungUp_++;
+    const bool isHungUp = transfer.timesIssued_ == 0 && SocketWatch::isHungUp(transfer.socket());
+    if (isHungUp || !transfer.takeConnection()) {
+        transfer.timesTurnedBack_++;
         return CURL_PREREQFUNC_ABORT;
     }
     transfer.timesIssued_++;
     return CURL_PREREQFUNC_OK;
+}
+
+// Where libcurl 7.88 has a connection of HTTP/2 to a host, it puts several requests on one of HTTP/1.1 to the same
+// host, too, and each of them gets another's answer.
+bool Transfer::takeConnection() noexcept
+{
+    letConnectionGo();
+    const SSL* const tls = tlsOf(easy());
+    if (tls == nullptr || isHttp2(tls))
+        return true;
+    // One that is done has lost it, though its end may not have been noticed here.
+    if (CURL* const other = connections_->holder(tls); other != nullptr && tlsOf(other) == tls)
+        return false;
+    if (!connections_->hold(tls, easy()))
+        return false;
+    held_ = tls;
+    return true;
+}
+
+void Transfer::letConnectionGo() noexcept
+{
+    if (held_ != nullptr)
+        connections_->letGo(std::exchange(held_, nullptr), easy());
 }
 
 std::size_t Transfer::onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept
@@ -342,7 +386,7 @@ Reply Transfer::finish(CURLcode result)
         error = "Twilio's answer is larger than twilio.max_response_size";
     else if (result == CURLE_ABORTED_BY_CALLBACK)
         error = timesIssued_ > 0 ? "the connection broke after the request had been sent"
-                                 : "the connection was closed before the request was sent";
+                                 : "no connection was to be had on which to send the request";
     else if (result == CURLE_COULDNT_RESOLVE_PROXY || (result != CURLE_OK && error_[0] == '\0'))
         error = curl_easy_strerror(result); // of a proxy, for curl might tell its password
     else if (result != CURLE_OK)
@@ -357,6 +401,7 @@ Reply Transfer::cancel()
 
 Reply Transfer::makeReply(Transport transport, std::string error)
 {
+    letConnectionGo();
     CURL* const easy = easy_.get();
     Reply reply;
     reply.id = id_;
@@ -370,7 +415,8 @@ Reply Transfer::makeReply(Transport transport, std::string error)
         reply.requestId = headerOf(easy, "Twilio-Request-Id");
         if (const auto seconds = numberOf(easy, CURLINFO_RETRY_AFTER); seconds > 0)
             reply.retryAfter = std::chrono::seconds(seconds);
-        reply.date = std::max<std::int64_t>(0, curl_getdate(headerOf(easy, "Date").c_str(), nullptr));
+        if (const auto date = curl_getdate(headerOf(easy, "Date").c_str(), nullptr); date > 0 && date < endOfTime)
+            reply.date = date;
     }
     return reply;
 }

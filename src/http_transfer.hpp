@@ -41,8 +41,8 @@ public:
     Reply finish(CURLcode result);
     Reply cancel();
 
-    // Whether it ended before a byte was sent, because the connection turned out to be closed. Then it may start again
-    // on others.
+    // Whether it ended before a byte was sent, because the connection that curl had chosen for it was none to use. Then
+    // it may start again on others.
     bool mayStartAgain(CURLcode result) const;
 
     bool isOn(const Connections& connections) const { return connections_ == connections; }
@@ -72,6 +72,8 @@ private:
     static int onCloseSocket(void* sockets, curl_socket_t socket) noexcept;
     static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
+    bool takeConnection() noexcept;
+    void letConnectionGo() noexcept;
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
@@ -96,7 +98,8 @@ private:
     curl_slist* firstLine_ = nullptr;
 
     int timesIssued_ = 0;
-    int timesHungUp_ = 0;
+    int timesTurnedBack_ = 0;
+    const void* held_ = nullptr; // the connection that it has to itself
     bool isTooLarge_ = false;
     std::size_t maxResponseSize_;
     std::string response_;

@@ -58,7 +58,7 @@ private:
     std::atomic<Turn> turn_ = Turn::workers;
     std::exception_ptr failure_;
     std::optional<pthread_t> thread_;
-    void* stack_; // ours, because glibc keeps those of threads that have ended
+    void* stack_ = nullptr; // ours, because glibc keeps those of threads that have ended
 };
 
 } // namespace twilio

@@ -23,6 +23,7 @@ SET twilio.user_id = :'bob';
 SELECT attempt($$SELECT twilio_place_call('+15005550009', '<Response/>')$$) AS "no caller";
 SET twilio.user_id = '00000000-0000-0000-0000-00000000000f';
 SELECT attempt($$SELECT twilio_place_call('+15005550009', '<Response/>')$$) AS "no settings";
+SELECT attempt($$SELECT twilio_place_call('+15005550009', '<Response/>', from_number => '+15005550001')$$) AS "no settings";
 RESET twilio.user_id;
 SELECT attempt($$SELECT twilio_place_call('+15005550009', '<Response/>')$$) AS "nobody";
 
@@ -66,7 +67,7 @@ DELETE FROM twilio_calls;
 SELECT (SELECT count(*) FROM twilio_private.outbox) AS orders, (SELECT count(*) FROM twilio_call_events) AS events;
 
 -- Twilio's answers to all orders of a kind that are due
-CREATE FUNCTION call_answer(outcome text, only_kind text DEFAULT 'call', body jsonb DEFAULT '{}', code int DEFAULT NULL) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION call_answer(outcome text, only_kind text DEFAULT 'call', body jsonb DEFAULT '{}', code int DEFAULT NULL, http int DEFAULT 400, ahead interval DEFAULT NULL) RETURNS SETOF text LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     orders bigint[] := ARRAY(SELECT id FROM twilio_private.outbox o WHERE state = 'queued' AND o.kind = only_kind ORDER BY id);
@@ -76,11 +77,11 @@ BEGIN
     RETURN QUERY SELECT r.method || ' ' || regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL unnest(twilio_private.build_requests(o.kind, ARRAY[o])) r ORDER BY n.n;
-    PERFORM twilio_private.record_orders(array_agg(o.id ORDER BY o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 200 WHEN 'rejected' THEN 400 END),
+    PERFORM twilio_private.record_orders(array_agg(o.id ORDER BY o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 200 WHEN 'rejected' THEN http END),
         array_agg(code), array_agg(CASE WHEN outcome <> 'sent' THEN 'Twilio''s words' END), NULL,
         array_agg((CASE WHEN body ? 'calls' THEN body
                         ELSE jsonb_build_object('sid', coalesce(c.sid, 'CA' || md5(c.to_number)), 'status', 'queued', 'price', NULL, 'duration', NULL) || body END)::text),
-        array_agg(CASE outcome WHEN 'retry' THEN clock_timestamp() END), array_agg(clock_timestamp()))
+        array_agg(CASE outcome WHEN 'retry' THEN clock_timestamp() END), array_agg(clock_timestamp()), array_agg(clock_timestamp() - ahead))
     FROM twilio_private.outbox o JOIN twilio_calls c ON c.id = o.ref WHERE o.id = ANY (orders) AND o.state = 'sending';
 END
 $$;
@@ -120,6 +121,16 @@ SELECT * FROM call_answer('sent', 'call_end', '{"status": "completed", "duration
 SELECT twilio_hang_up(:'going_on') AS "has ended";
 SELECT * FROM call_state;
 DELETE FROM twilio_calls;
+-- … which may not know it yet, or has ended it before: then it is asked what became of it
+SELECT id AS going_on FROM twilio_place_call('+15005550009', '<Response/>') \gset
+SELECT count(*) FROM call_answer('sent', body => '{"status": "queued"}');
+SELECT twilio_hang_up(:'going_on');
+SELECT count(*) FROM call_answer('rejected', 'call_end', code => 20404, http => 404);
+SELECT kind, due_at > clock_timestamp() AS later, expires_at IS NOT NULL AS "for a time", reason FROM twilio_queue;
+SELECT count(*) FROM call_answer('rejected', 'call_end', code => 21220);
+SELECT * FROM call_answer('sent', 'call_fetch', '{"status": "no-answer", "start_time": "Thu, 24 Aug 2023 05:01:00 +0000", "end_time": "Thu, 24 Aug 2023 05:01:45 +0000"}');
+SELECT status, answered_at, ended_at FROM twilio_calls;
+DELETE FROM twilio_calls;
 
 -- a lost answer is looked up; two calls to the same number are two calls
 CREATE FUNCTION listed_call(n int, age interval DEFAULT '0', changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
@@ -142,10 +153,30 @@ SELECT * FROM call_state;
 SELECT count(*) FROM call_looked_up(listed_call(5));
 SELECT * FROM call_state;
 SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA77777777777777777777777777777777"}');
--- … and Twilio's own answer takes a SID back that a look has given to the wrong one
+-- … and Twilio's own answer takes a SID back that a look has given to the wrong one, with all that was told of it
+SELECT count(*) FROM call_answer('sent', 'call_fetch', '{"status": "completed", "duration": "9", "price": "-1", "price_unit": "usd", "start_time": "Thu, 24 Aug 2023 05:01:00 +0000"}');
 INSERT INTO twilio_calls (to_number, twiml) VALUES ('+15005550009', '<Response/>');
 SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA00000000000000000000000000000005"}');
-SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders, duration, price, price_unit, answered_at, ended_at IS NOT NULL AS ended FROM twilio_calls c ORDER BY id;
+DELETE FROM twilio_calls;
+-- two that say different things: which of them Twilio has is not known, and neither is said twice
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', format('<Response><Say>%s</Say></Response>', n) FROM generate_series(1, 2) n;
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+-- … until Twilio says: then the other was never placed
+SELECT twilio_private.receive_call(ARRAY[user_id], id, jsonb_build_object('CallSid', 'CA' || lpad('5', 32, '0'), 'CallStatus', 'in-progress')) FROM twilio_calls ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT count(*) FROM call_looked_up(listed_call(5));
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+DELETE FROM twilio_calls;
+-- one whose end cannot be written down holds up no look for another
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', '<Response/>' FROM generate_series(1, 2);
+SELECT count(*) FROM call_answer('unknown');
+UPDATE twilio_private.outbox SET state = 'sending' WHERE id = (SELECT max(id) FROM twilio_private.outbox WHERE kind = 'call');
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT status, (SELECT string_agg(concat_ws('/', kind, left(subject, 1)), ' ') FROM twilio_private.outbox WHERE ref = c.id) AS orders FROM twilio_calls c ORDER BY id;
 DELETE FROM twilio_calls;
 
 -- what is no list proves nothing; 2xx without a call neither
@@ -179,7 +210,7 @@ DELETE FROM twilio_calls;
 CREATE FUNCTION call_hook(parameters text[], call uuid DEFAULT NULL, account text DEFAULT 'AC' || repeat('a', 32), token text DEFAULT repeat('a', 32)) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     url text := 'https://crm.example.com/twilio/webhook' || coalesce('?m=' || call, '');
-    sent text[] := ARRAY['From', '+15005550001', 'To', '+15005550009', 'AccountSid', account] || parameters;
+    sent text[] := ARRAY['From', '+15005550001', 'AccountSid', account] || CASE WHEN 'To' = ANY (parameters) THEN parameters ELSE ARRAY['To', '+15005550009'] || parameters END;
 BEGIN
     RETURN twilio_handle_webhook(url, convert_to(form(sent), 'UTF8'), signature(token, url, sent));
 EXCEPTION WHEN SQLSTATE 'PT403' THEN
@@ -207,8 +238,141 @@ SELECT call_hook(ARRAY['CallSid', 'CA00000000000000000000000000000003', 'CallSta
 SELECT direction, from_number, to_number, status, duration FROM twilio_calls ORDER BY id;
 SELECT (embedded).status FROM (SELECT twilio_call_events(c) AS embedded FROM twilio_calls c WHERE direction = 'inbound') e;
 
+-- what comes between a request and its answer
+CREATE FUNCTION claim(only_kind text) RETURNS void LANGUAGE sql AS $$
+    UPDATE twilio_private.outbox o SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp(), account_sid = s.account_sid
+    FROM twilio_settings s WHERE s.user_id = o.user_id AND o.kind = only_kind AND o.state = 'queued'
+$$;
+CREATE FUNCTION call_ends(outcome text, only_kind text DEFAULT 'call', body jsonb DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
+    SELECT twilio_private.record_orders(array_agg(o.id), array_agg(outcome), NULL, NULL, array_agg('Twilio''s words'::text), NULL, array_agg(body::text), NULL, array_agg(clock_timestamp()))
+    FROM twilio_private.outbox o WHERE o.kind = only_kind AND o.state = 'sending'
+$$;
+CREATE VIEW call_orders AS
+    SELECT substring(c.twiml, '[0-9]') AS says, ltrim(substr(c.sid, 3), '0') AS sid, c.status,
+           (SELECT string_agg(concat_ws('/', o.kind, o.state, left(o.subject, 1)), ' ' ORDER BY o.id) FROM twilio_private.outbox o WHERE o.ref = c.id AND o.kind <> 'call_fetch') AS orders
+    FROM twilio_calls c ORDER BY c.id;
+CREATE FUNCTION call_again(n int DEFAULT 1) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM twilio_calls;
+    INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', format('<Response><Say>%s</Say></Response>', i) FROM generate_series(1, n) i;
+$$;
+SELECT call_again(), claim('call');
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('1', 32, '0'), 'CallStatus', 'ringing'], id) FROM twilio_calls;
+SELECT * FROM call_orders;
+SELECT call_ends('unknown');
+SELECT * FROM call_orders;
+SELECT call_again(), claim('call');
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('1', 32, '0'), 'CallStatus', 'ringing'], id) FROM twilio_calls;
+SELECT call_ends('rejected');
+SELECT * FROM call_orders;
+-- a callback comes while it is looked for
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT claim('call_look');
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('1', 32, '0'), 'CallStatus', 'ringing'], id) FROM twilio_calls;
+SELECT call_ends('sent', 'call_look', '{"calls": []}');
+SELECT * FROM call_orders;
+-- a look that began before it was placed once more proves nothing
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT claim('call_look');
+UPDATE twilio_calls SET submitted_at = clock_timestamp();
+INSERT INTO twilio_private.outbox (user_id, kind, ref, subject) SELECT user_id, 'call_look', id, '1' FROM twilio_calls;
+SELECT call_ends('sent', 'call_look', '{"calls": []}');
+SELECT * FROM call_orders;
+-- another one to the number is being placed: whose is what is listed?
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+INSERT INTO twilio_calls (to_number, twiml) VALUES ('+15005550009', '<Response>2</Response>');
+SELECT claim('call');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT * FROM call_orders;
+-- only the account that was given it can tell that it has not got it
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+UPDATE twilio_private.outbox SET account_sid = 'AC' || repeat('d', 32) WHERE kind = 'call';
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT count(*) FROM call_looked_up(VARIADIC '{}');
+SELECT * FROM call_orders;
+-- Twilio's clock, tries, and pages that lead in circles
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_answer('retry', 'call_look');
+SELECT * FROM call_orders;
+SELECT count(*) FROM call_answer('sent', 'call_look', jsonb_build_object('calls', jsonb_build_array(listed_call(1, '3 minutes'))), ahead => '3 minutes');
+SELECT * FROM call_orders;
+SELECT count(*) FROM call_answer('retry', 'call_fetch');
+SELECT count(*) FROM twilio_private.outbox WHERE kind = 'call_fetch';
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT call_answer('sent', 'call_look', jsonb_build_object('calls', '[]'::jsonb, 'next_page_uri', '/2010-04-01/Accounts/AC' || repeat('a', 32) || '/Calls.json?Page=1')) FROM generate_series(1, 2);
+SELECT * FROM call_orders;
+-- one found before, and one that a callback has confirmed, is no other
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+INSERT INTO twilio_calls (to_number, twiml) VALUES ('+15005550009', '<Response>2</Response>');
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT * FROM call_orders;
+SELECT call_again(2);
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('1', 32, '0'), 'CallStatus', 'in-progress'], id) FROM twilio_calls WHERE sid IS NOT NULL;
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT * FROM call_orders;
+-- what is not due yet needs no look before
+SELECT call_again();
+UPDATE twilio_private.outbox SET due_at = now() + interval '1 hour';
+SELECT twilio_private.look_before_sending();
+SELECT * FROM call_orders;
+-- what a callback has named is not canceled
+UPDATE twilio_calls SET sid = 'CA' || lpad('1', 32, '0'), status = 'ringing';
+SELECT twilio_hang_up(id) FROM twilio_calls;
+SELECT * FROM call_orders;
+
+-- two users of one account: each gets the own SIDs and what comes in for the own number
+UPDATE twilio_settings SET account_sid = 'AC' || repeat('a', 32), auth_token = repeat('a', 32), phone_number = '+15005550002' WHERE user_id = :'bob';
+SELECT count(twilio_private.record_verification(user_id, true, 'x', 'active', 'Full', 'ok', now())::text) FROM twilio_settings;
+SELECT call_again();
+INSERT INTO twilio_calls (user_id, direction, from_number, to_number, status, sid) VALUES (:'bob', 'inbound', '+15005550001', '+15005550009', 'completed', 'CA' || lpad('1', 32, '0'));
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+SELECT * FROM call_orders;
+SELECT call_again();
+SELECT count(*) FROM call_answer('unknown');
+SELECT count(*) FROM call_looked_up(listed_call(1));
+INSERT INTO twilio_calls (user_id, to_number, from_number, twiml) VALUES (:'bob', '+15005550009', '+15005550001', '<Response>2</Response>');
+SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA00000000000000000000000000000001"}');
+SELECT * FROM call_orders;
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('3', 32, '0'), 'CallStatus', 'ringing', 'Direction', 'inbound', 'To', '+15005550002']);
+SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('3', 32, '0'), 'CallStatus', 'completed', 'Direction', 'inbound', 'To', '+15005550001']) AS "the same, about another number";
+SELECT user_id = :'bob' AS bob, to_number, status FROM twilio_calls WHERE direction = 'inbound';
+
+-- neither a webhook nor a look reads a whole table
+DELETE FROM twilio_calls;
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+1202' || (1000000 + n), '<Response/>' FROM generate_series(1, 3000) n;
+UPDATE twilio_calls SET sid = 'CA' || md5(id::text), status = 'queued';
+SELECT id AS one FROM twilio_calls OFFSET 1500 LIMIT 1 \gset
+CREATE FUNCTION rows_read() RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables WHERE relid IN ('twilio_calls'::regclass, 'twilio_private.outbox'::regclass)
+$$;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT call_hook(ARRAY['CallSid', 'CA' || md5(:'one'), 'CallStatus', 'ringing'], :'one');
+SELECT call_hook(ARRAY['CallSid', 'CA' || md5(:'one'), 'CallStatus', 'in-progress']);
+SELECT rows_read() - :before BETWEEN 1 AND 200 AS few;
+COMMIT;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT twilio_private.other_call_is_under_way(c) FROM twilio_calls c WHERE user_id = :'alice' AND id = :'one';
+SELECT rows_read() - :before BETWEEN 1 AND 200 AS few;
+COMMIT;
+
 SET client_min_messages = error;
 DELETE FROM twilio_calls;
 DELETE FROM twilio_settings;
-DROP FUNCTION call_answer, call_looked_up, listed_call, call_hook;
-DROP VIEW call_state;
+DROP FUNCTION rows_read, call_answer, call_looked_up, listed_call, call_hook, call_ends, call_again, claim;
+DROP VIEW call_state, call_orders;

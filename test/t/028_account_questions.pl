@@ -33,6 +33,14 @@ is(as_user($node, 1, "SELECT * FROM twilio_usage('-infinity')")->{state}, '22023
 is(as_user($node, 2, 'SELECT * FROM twilio_usage()')->{state}, 'PT409', 'before verifying there is no answer');
 is(as_user($node, 3, 'SELECT * FROM twilio_usage()')->{state}, 'PT404', '... nor without settings');
 
+$standin->behave('status', status => 200, match => { path => 'Usage' }, times => 1, body_json => { next_page_uri => undef, usage_records => [
+	{ category => 'sms', start_date => '0000-99-99', end_date => '2024-02-29T00:00:00Z', count => 'many', usage => 2, price => 0.5, price_unit => 'eur' },
+	{ category => 'mms', start_date => 'yesterday', usage => 'NaN', price => '1e9' }, { price => '1' }, 'none', undef, [] ] });
+is(as_user($node, 1, 'SELECT category, start_date, end_date, count, usage, price, price_unit FROM twilio_usage()')->{out}, "sms||||2|0.5|EUR\n|||||1|",
+	'what is no day and no number in an answer is left out');
+$standin->behave('status', status => 200, match => { path => 'Usage' }, times => 1, body_json => { usage_records => {} });
+is(as_user($node, 1, 'SELECT * FROM twilio_usage()')->{state}, 'PT502', 'what is no list is not taken for one');
+
 # ---- balance ------------------------------------------------------------------------------------
 
 is(as_user($node, 1, 'SELECT * FROM twilio_balance()')->{out}, '12.3456|USD', 'the balance of the account');

@@ -25,7 +25,7 @@ int selectProtocol(SSL*, const unsigned char** chosen, unsigned char* length, co
 {
     static const unsigned char h2[] = "\x02h2";
     static const unsigned char h1[] = "\x08http/1.1";
-    const bool wantsH2 = *static_cast<bool*>(http2);
+    const bool wantsH2 = *static_cast<std::atomic<bool>*>(http2);
     unsigned char* out = nullptr;
     if (SSL_select_next_proto(&out, length, wantsH2 ? h2 : h1, wantsH2 ? 3 : 9, offered, size) !=
         OPENSSL_NPN_NEGOTIATED)
@@ -50,13 +50,25 @@ constexpr std::uint8_t flagEndHeaders = 4;
 constexpr std::uint32_t refusedStream = 7;
 constexpr std::uint32_t internalError = 2;
 
+void resetOnClose(int socket)
+{
+    const linger now{1, 0};
+    ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+} // namespace
+
 std::string bigEndian(std::uint32_t value)
 {
     value = htonl(value);
     return {reinterpret_cast<const char*>(&value), sizeof value};
 }
 
-} // namespace
+std::string http2Frame(int type, int flags, std::uint32_t stream, const std::string& payload)
+{
+    const std::string size = bigEndian(static_cast<std::uint32_t>(payload.size()));
+    return size.substr(1) + static_cast<char>(type) + static_cast<char>(flags) + bigEndian(stream) + payload;
+}
 
 class TlsServer::Connection {
 public:
@@ -71,9 +83,18 @@ public:
     {
         if (server_.handshakeDelay_ > 0 && !server_.waitFor(std::chrono::milliseconds(server_.handshakeDelay_)))
             return;
+        char hello = 0;
+        if (const Phase phase = server_.resetIn_; phase != Phase::none) {
+            if (phase == Phase::tls)
+                ::recv(SSL_get_fd(ssl_), &hello, 1, MSG_PEEK);
+            return resetOnClose(SSL_get_fd(ssl_));
+        }
         if (SSL_accept(ssl_) != 1)
             return;
-        if (server_.http2_)
+        const unsigned char* protocol = nullptr;
+        unsigned int length = 0;
+        SSL_get0_alpn_selected(ssl_, &protocol, &length);
+        if (length == 2)
             serveHttp2();
         else
             while (serveHttp1()) {
@@ -108,10 +129,20 @@ private:
         return bytes;
     }
 
-    void write(const std::string& bytes)
+    bool write(const std::string& bytes)
     {
-        if (!bytes.empty())
-            SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()));
+        return bytes.empty() || SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size())) > 0;
+    }
+
+    bool writeRaw(const Answer& answer)
+    {
+        for (const std::string& piece : answer.pieces)
+            if (!server_.waitFor(answer.pause) || !write(piece))
+                return false;
+        if (answer.resetAfter)
+            resetOnClose(SSL_get_fd(ssl_));
+        sayGoodbye_ = answer.closeAfter;
+        return !answer.closeAfter && !answer.resetAfter;
     }
 
     // ---- HTTP/1.1
@@ -149,6 +180,8 @@ private:
             readMore(); // until the client gives up
             return false;
         }
+        if (answer.kind == Answer::Kind::raw)
+            return writeRaw(answer);
         const bool isCut = answer.kind == Answer::Kind::cut_short;
         write("HTTP/1.1 " + std::to_string(answer.status) + " Because\r\nContent-Type: application/json\r\n" +
               "Content-Length: " + std::to_string(answer.body.size() + (isCut ? 10 : 0)) + "\r\n" + answer.headers +
@@ -159,15 +192,9 @@ private:
 
     // ---- HTTP/2, as much as a well-behaved client needs
 
-    static std::string framed(FrameType type, std::uint8_t flags, std::uint32_t stream, const std::string& payload)
-    {
-        const std::string size = bigEndian(static_cast<std::uint32_t>(payload.size()));
-        return size.substr(1) + static_cast<char>(type) + static_cast<char>(flags) + bigEndian(stream) + payload;
-    }
-
     void frame(FrameType type, std::uint8_t flags, std::uint32_t stream, const std::string& payload)
     {
-        write(framed(type, flags, stream, payload));
+        write(http2Frame(type, flags, stream, payload));
     }
 
     // As much as fits into each frame, all in one piece.
@@ -177,7 +204,7 @@ private:
         std::size_t at = 0;
         do {
             const bool isLast = body.size() - at <= largestFrame;
-            frames += framed(frame_data, isLast ? flagEndStream : 0, stream, body.substr(at, largestFrame));
+            frames += http2Frame(frame_data, isLast ? flagEndStream : 0, stream, body.substr(at, largestFrame));
             at += largestFrame;
         } while (at < body.size());
         write(frames);
@@ -221,6 +248,7 @@ private:
     bool onRequest(std::uint32_t stream)
     {
         Received request = streams_[stream];
+        request.stream = stream;
         streams_.erase(stream);
         request.connection = number_;
         const Answer answer = server_.answer(request);
@@ -241,6 +269,8 @@ private:
         case Answer::Kind::go_away:
             frame(frame_go_away, 0, 0, bigEndian(stream >= 2 ? stream - 2 : 0) + bigEndian(0));
             return false;
+        case Answer::Kind::raw:
+            return writeRaw(answer);
         case Answer::Kind::respond:
             break;
         }

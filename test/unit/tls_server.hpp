@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -18,21 +19,23 @@
 namespace twilio::test {
 
 struct Received {
-    int connection = 0; // from 1, in the order of acceptance
-    int number = 0;     // of the request, from 1
-    std::string head;   // HTTP/1.1: request line and headers; HTTP/2: the compressed header block
+    int connection = 0;       // from 1, in the order of acceptance
+    int number = 0;           // of the request, from 1
+    std::uint32_t stream = 0; // HTTP/2
+    std::string head;         // HTTP/1.1: request line and headers; HTTP/2: the compressed header block
     std::string body;
 };
 
 struct Answer {
     enum class Kind {
         respond,
-        drop,        // close the connection without a word, after the whole request was read
-        hang,        // keep it open and say nothing
-        cut_short,   // promise more body than is sent, then close
-        refuse,      // HTTP/2: REFUSED_STREAM
-        go_away,     // HTTP/2: GOAWAY that excludes this stream, then close
-        reset_stream // HTTP/2: INTERNAL_ERROR on this stream
+        drop,         // close the connection without a word, after the whole request was read
+        hang,         // keep it open and say nothing
+        cut_short,    // promise more body than is sent, then close
+        refuse,       // HTTP/2: REFUSED_STREAM
+        go_away,      // HTTP/2: GOAWAY that excludes this stream, then close
+        reset_stream, // HTTP/2: INTERNAL_ERROR on this stream
+        raw           // `pieces`, as they are
     };
     Kind kind = Kind::respond;
     int status = 201;
@@ -40,7 +43,13 @@ struct Answer {
     std::string headers; // whole lines, HTTP/1.1 only
     std::chrono::milliseconds delay{0};
     bool closeAfter = false;
+    bool resetAfter = false;            // with an RST
+    std::vector<std::string> pieces;    // of kind raw
+    std::chrono::milliseconds pause{0}; // before each of them
 };
+
+std::string bigEndian(std::uint32_t value);
+std::string http2Frame(int type, int flags, std::uint32_t stream, const std::string& payload);
 
 class TlsServer {
 public:
@@ -56,6 +65,11 @@ public:
     std::vector<Received> received() const;
     int connections() const { return connections_; }
 
+    // Of connections that are made from now on.
+    void speakHttp2(bool http2) { http2_ = http2; }
+    enum class Phase { none, tcp, tls };
+    void resetIn(Phase phase) { resetIn_ = phase; }
+
     // The TLS handshake takes so much longer from now on.
     void delayHandshakes(std::chrono::milliseconds delay) { handshakeDelay_ = delay.count(); }
 
@@ -68,7 +82,8 @@ private:
 
     SSL_CTX* context_;
     Handler handler_;
-    bool http2_;
+    std::atomic<bool> http2_;
+    std::atomic<Phase> resetIn_ = Phase::none;
     int listener_ = -1;
     int port_ = 0;
     std::atomic<int> connections_ = 0;
