@@ -30,7 +30,7 @@ using std::chrono::milliseconds;
 constexpr std::size_t firstCapacity = 4096;
 // libcurl 7.88 takes HTTP/2 from the network in pieces of 32 kB, and misses the end of an answer when it cannot pass on
 // a piece at once.
-constexpr long readAtOnce = 33'000;
+constexpr long readAtOnce = 33'000; // more than freeWiped() wipes
 // The least that curl takes: it keeps 64 kB for each HTTP/2 request in flight, and ours are a few hundred bytes.
 constexpr long sentAtOnce = 16 * 1024;
 constexpr long longestIdleSeconds = 20; // a connection idle for longer is about to be closed by the other side
@@ -94,13 +94,13 @@ bool isOneLine(std::string_view text)
 }
 
 // Of the connection that a request has at present. Null: it has none, or another library than OpenSSL keeps it.
-const SSL* tlsOf(CURL* easy)
+SSL* tlsOf(CURL* easy)
 {
     const curl_tlssessioninfo* session = nullptr;
     if (curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK ||
         session->backend != CURLSSLBACKEND_OPENSSL)
         return nullptr;
-    return static_cast<const SSL*>(session->internals);
+    return static_cast<SSL*>(session->internals);
 }
 
 bool isHttp2(const SSL* tls)
@@ -281,9 +281,15 @@ int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
 bool Transfer::takeConnection() noexcept
 {
     letConnectionGo();
-    const SSL* const tls = tlsOf(easy());
-    if (tls == nullptr || isHttp2(tls))
+    SSL* const tls = tlsOf(easy());
+    if (tls == nullptr)
         return true;
+    if (isHttp2(tls)) {
+        // It serves many requests: OpenSSL keeps its buffers, which otherwise it wipes, frees and takes anew for each
+        // record.
+        SSL_clear_mode(tls, SSL_MODE_RELEASE_BUFFERS);
+        return true;
+    }
     // One that is done has lost it, though its end may not have been noticed here.
     if (CURL* const other = connections_->holder(tls); other != nullptr && tlsOf(other) == tls)
         return false;
@@ -301,7 +307,9 @@ void Transfer::letConnectionGo() noexcept
 
 std::size_t Transfer::onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept
 {
-    return static_cast<Transfer*>(self)->keep(bytes, size) ? size : 0;
+    const bool isKept = static_cast<Transfer*>(self)->keep(bytes, size);
+    ::explicit_bzero(bytes, size); // curl frees it as it is: see freeWiped()
+    return isKept ? size : 0;
 }
 
 // What the answer says that it has, or room to grow.

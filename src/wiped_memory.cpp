@@ -17,8 +17,9 @@ namespace twilio {
 
 namespace {
 
-constexpr std::size_t largestPiece = 64 * 1024; // less than what glibc would map apart
-constexpr std::size_t largestCached = 1032;     // up to this, each thread keeps some pieces of each size to itself
+constexpr std::size_t largestPiece = 64 * 1024;      // less than what glibc would map apart
+constexpr std::size_t largestCached = 1032;          // up to this, each thread keeps some pieces of each size to itself
+constexpr std::size_t largestWiped = 32 * 1024 + 16; // when it is freed: curl's buffer of an HTTP/2 connection
 constexpr std::size_t smallestPiece = 24;
 constexpr std::size_t sizeStep = 16;
 constexpr std::size_t roomToGrow = 16 * 1024 * 1024; // an arena may grow a little for each size
@@ -43,7 +44,7 @@ FreedMemoryOverwritten::~FreedMemoryOverwritten()
 void freeWiped(void* memory) noexcept
 {
     if (memory != nullptr)
-        if (const std::size_t size = ::malloc_usable_size(memory); size <= largestCached)
+        if (const std::size_t size = ::malloc_usable_size(memory); size <= largestWiped)
             ::explicit_bzero(memory, size);
     std::free(memory);
 }

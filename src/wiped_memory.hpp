@@ -5,7 +5,9 @@
 
 namespace twilio {
 
-// free() and realloc() that wipe small pieces, of which glibc keeps many as they were.
+// free() and realloc() for curl, that wipe what they give back: others may take it before wipeFreedMemory() comes, and
+// keep it long without writing to all of it. Except the largest pieces, those that curl reads answers into: whoever
+// takes the answer out wipes that.
 void freeWiped(void* memory) noexcept;
 void* reallocateWiped(void* memory, std::size_t size) noexcept;
 

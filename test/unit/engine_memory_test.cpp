@@ -209,6 +209,27 @@ TEST_P(Forgets, everySecret)
     expectNothingLeft();
 }
 
+// A server takes memory, too, and keeps it long without writing to all of it.
+TEST_P(Forgets, alsoWhatOthersHaveTakenOfItsMemory)
+{
+    constexpr std::size_t blockSize = 8192;
+    std::vector<void*> blocks;
+    HttpEngine engine(there());
+    for (std::uint64_t id = 1; id <= 20; id++) {
+        engine.start(withToken(id));
+        Reply reply = wait(engine);
+        ASSERT_EQ(reply.status, 200) << reply.error;
+        ::explicit_bzero(reply.body.data(), reply.body.size());
+        if (id % 5 == 0)
+            engine.configure(there()); // over other connections from now on
+        for (int i = 0; i < 20; i++)
+            blocks.push_back(std::malloc(blockSize));
+    }
+    engine.forget();
+    expectNothingLeft();
+    std::for_each(blocks.begin(), blocks.end(), std::free);
+}
+
 TEST_P(Forgets, everySecretOfTheThreadThatSent)
 {
     HttpEngine engine(there());
