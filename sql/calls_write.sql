@@ -21,31 +21,31 @@ BEGIN
 
     IF NOT coalesce(twilio_private.is_number(NEW.to_number)
                     OR (NEW.to_number ~ '^(sip|client):[!-~]+$' AND octet_length(NEW.to_number) <= 255), false) THEN
-        PERFORM twilio_private.refuse_message('invalid recipient',
+        PERFORM twilio_private.refuse_input('invalid recipient',
                                               'to_number is a number in E.164 format, or begins with sip: or client: (21211).',
                                               'Write it like +1234567890, without spaces.');
     ELSIF NOT (twilio_private.is_number(NEW.from_number)
                OR (NEW.from_number ~ '^client:[!-~]+$' AND octet_length(NEW.from_number) <= 255)) THEN
-        PERFORM twilio_private.refuse_message('invalid sender',
+        PERFORM twilio_private.refuse_input('invalid sender',
                                               'from_number is a number in E.164 format, or begins with client: (21212).',
                                               'Write it like +1234567890, or leave it out.');
     ELSIF (NEW.twiml IS NULL) = (NEW.url IS NULL) THEN
-        PERFORM twilio_private.refuse_message('a call needs either twiml or url',
+        PERFORM twilio_private.refuse_input('a call needs either twiml or url',
                                               'twiml says what happens when it is answered; url, where Twilio asks for that (21205).',
                                               'Give it, for instance, the twiml <Response><Say>Hello</Say></Response>.');
     ELSIF char_length(NEW.twiml) > 4000 THEN
-        PERFORM twilio_private.refuse_message('the TwiML is too long', 'twiml has at most 4000 characters (32018).',
+        PERFORM twilio_private.refuse_input('the TwiML is too long', 'twiml has at most 4000 characters (32018).',
                                               'Serve it from the app, and give its url.');
     ELSIF NOT xml_is_well_formed_document(NEW.twiml) THEN
-        PERFORM twilio_private.refuse_message('the TwiML is no XML', 'twiml is one XML document, <Response> … </Response> (12100).',
+        PERFORM twilio_private.refuse_input('the TwiML is no XML', 'twiml is one XML document, <Response> … </Response> (12100).',
                                               'Close all elements, and write & and < in texts as &amp; and &lt;.');
     ELSIF NOT twilio_private.is_web_url(NEW.url) THEN
-        PERFORM twilio_private.refuse_message('invalid URL', 'url begins with https:// or http:// (21205).',
+        PERFORM twilio_private.refuse_input('invalid URL', 'url begins with https:// or http:// (21205).',
                                               'Give one that Twilio can reach: this server never asks it.');
     ELSIF octet_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN
-        PERFORM twilio_private.refuse_message('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
+        PERFORM twilio_private.refuse_input('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
     ELSIF NEW.expires_at NOT BETWEEN now() AND now() + interval '1 day' THEN
-        PERFORM twilio_private.refuse_message('invalid expires_at', 'A call is placed within a day, and not in the past.',
+        PERFORM twilio_private.refuse_input('invalid expires_at', 'A call is placed within a day, and not in the past.',
                                               'Leave expires_at out: it is ten minutes from now.');
     END IF;
 

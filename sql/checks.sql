@@ -86,7 +86,7 @@ RETURN value ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#]+[^[:space:]]*$' AND oct
 COMMENT ON FUNCTION twilio_private.is_web_url(text) IS 'Whether it is an http(s) URL of at most 2048 bytes.';
 REVOKE ALL ON FUNCTION twilio_private.is_web_url(text) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.refuse_message(reason text, detail text, hint text) RETURNS void
+CREATE FUNCTION twilio_private.refuse_input(reason text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -94,8 +94,8 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = reason, DETAIL = detail, HINT = hint;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.refuse_message(text, text, text) IS 'Fails with 22023: Twilio could not send this.';
-REVOKE ALL ON FUNCTION twilio_private.refuse_message(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.refuse_input(text, text, text) IS 'Fails with 22023: Twilio could not do this.';
+REVOKE ALL ON FUNCTION twilio_private.refuse_input(text, text, text) FROM PUBLIC;
 
 -- A dump turns row_security off. That is not enough without the rights: whoever is subject to row-level security could
 -- turn it off within the statement itself.

@@ -12,12 +12,12 @@ DECLARE
     url text;
 BEGIN
     IF cardinality(urls) > 10 THEN
-        PERFORM twilio_private.refuse_message('too many media', 'A message has at most 10 media URLs (21623).',
+        PERFORM twilio_private.refuse_input('too many media', 'A message has at most 10 media URLs (21623).',
                                               'Send several messages.');
     END IF;
     FOREACH url IN ARRAY urls LOOP
         IF twilio_private.is_web_url(url) IS NOT TRUE THEN
-            PERFORM twilio_private.refuse_message('invalid media URL', 'A media URL begins with https:// or http:// (21620).',
+            PERFORM twilio_private.refuse_input('invalid media URL', 'A media URL begins with https:// or http:// (21620).',
                                                   'Give URLs that anybody can fetch: Twilio does, this server never.');
         END IF;
     END LOOP;
@@ -34,14 +34,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF send_at > now() + interval '1 year' THEN
-        PERFORM twilio_private.refuse_message('send_at is too far ahead', 'A message can be planned for at most one year ahead.',
+        PERFORM twilio_private.refuse_input('send_at is too far ahead', 'A message can be planned for at most one year ahead.',
                                               'Insert it later.');
     END IF;
     IF expires_at > now() + interval '2 years' THEN
-        PERFORM twilio_private.refuse_message('expires_at is too far ahead', 'A message can wait for at most two years.',
+        PERFORM twilio_private.refuse_input('expires_at is too far ahead', 'A message can wait for at most two years.',
                                               'Leave expires_at out: twilio.message_ttl gives the default.');
     ELSIF expires_at <= greatest(now(), send_at) THEN
-        PERFORM twilio_private.refuse_message('the message has expired already', 'expires_at is not later than now and send_at.',
+        PERFORM twilio_private.refuse_input('the message has expired already', 'expires_at is not later than now and send_at.',
                                               'Leave expires_at out: twilio.message_ttl gives the default.');
     END IF;
 END
@@ -69,7 +69,7 @@ BEGIN
     END IF;
 
     IF NOT twilio_private.is_recipient(NEW.to_number) THEN
-        PERFORM twilio_private.refuse_message('invalid recipient',
+        PERFORM twilio_private.refuse_input('invalid recipient',
                                               'to_number is written in E.164 format: +, country code, number, at most 15 digits (21211).',
                                               'Write it like +1234567890, without spaces.');
     END IF;
@@ -77,7 +77,7 @@ BEGIN
     NEW.messaging_service_sid := nullif(NEW.messaging_service_sid, '');
     IF NOT (twilio_private.is_number(NEW.from_number) OR twilio_private.is_channel_address(NEW.from_number)
             OR NEW.from_number ~ '^([0-9]{3,8}|(?=.*[A-Za-z])[0-9A-Za-z _&+-]{1,11})$') THEN
-        PERFORM twilio_private.refuse_message('invalid sender',
+        PERFORM twilio_private.refuse_input('invalid sender',
                                               'from_number is a number in E.164 format, a short code or a name of at most 11 characters (21212).',
                                               'Write it like +1234567890, or leave it out.');
     END IF;
@@ -96,18 +96,18 @@ BEGIN
     IF NEW.body IS NOT NULL THEN
         size := twilio_private.sms_segments(NEW.body);
         IF size.utf16_units > 1600 THEN
-            PERFORM twilio_private.refuse_message('the body is too long',
+            PERFORM twilio_private.refuse_input('the body is too long',
                                                   format('A message has at most 1600 characters (21617); this one has %s.', size.utf16_units),
                                                   'An emoji counts as two or more. Send several messages.');
         END IF;
         NEW.encoding := size.encoding;
         NEW.num_segments := size.segments;
     ELSIF NEW.num_media = 0 THEN
-        PERFORM twilio_private.refuse_message('the message is empty', 'It has neither a body nor media_urls (21602).',
+        PERFORM twilio_private.refuse_input('the message is empty', 'It has neither a body nor media_urls (21602).',
                                               'Give it a body.');
     END IF;
     IF octet_length(NEW.idempotency_key) NOT BETWEEN 1 AND 255 THEN
-        PERFORM twilio_private.refuse_message('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
+        PERFORM twilio_private.refuse_input('invalid idempotency key', 'idempotency_key has 1 to 255 bytes.', 'Use a UUID.');
     END IF;
     IF NEW.send_at IS NOT NULL OR NEW.expires_at IS NOT NULL THEN
         PERFORM twilio_private.check_times(NEW.send_at, NEW.expires_at);

@@ -38,7 +38,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT twilio_private.is_recipient(NEW.phone_number) THEN
-        PERFORM twilio_private.refuse_message('invalid recipient',
+        PERFORM twilio_private.refuse_input('invalid recipient',
                                               'No message can go to a number that is written like this, so it would keep none back.',
                                               'Write it like +1234567890, without spaces.');
     END IF;
