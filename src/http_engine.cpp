@@ -92,6 +92,7 @@ private:
     void refuse(std::uint64_t id, const char* why);
     void drive(curl_socket_t socket, int events);
     void collect();
+    static bool hasFailed(const Transfer& transfer, const Reply& reply);
     void complete(Transfer& transfer, CURLcode result);
     bool isTimerDue() const { return deadline_ && *deadline_ <= Clock::now(); }
 
@@ -292,6 +293,14 @@ void HttpEngine::Impl::collect()
             complete(*Transfer::of(message->easy_handle), message->data.result);
 }
 
+// Whether the connection has, not this request alone. One that was cut off without a word looks well to curl, and would
+// swallow all that follows.
+bool HttpEngine::Impl::hasFailed(const Transfer& transfer, const Reply& reply)
+{
+    return reply.transport == Transport::lost ||
+           (reply.transport == Transport::timed_out && SocketWatch::silence(transfer.socket()) > reply.duration / 2);
+}
+
 void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
     if (transfer.mayStartAgain(result)) {
@@ -306,9 +315,7 @@ void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
         speaksHttp2_ = transfer.wasHttp2();
         if (speaksHttp2_)
             sockets_.tolerate(transfer.socket());
-    } else if (const Transport how = finished_.back().transport;
-               speaksHttp2_ && (how == Transport::lost || how == Transport::timed_out)) {
-        // One that was cut off without a word looks well to curl, and would swallow all that follows.
+    } else if (speaksHttp2_ && hasFailed(transfer, finished_.back())) {
         leaveBroken(transfer);
     }
     curl_multi_remove_handle(multi_.get(), transfer.easy());

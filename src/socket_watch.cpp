@@ -120,6 +120,15 @@ bool SocketWatch::isHungUp(int socket) noexcept
     return ::poll(&state, 1, 0) == 1;
 }
 
+std::chrono::milliseconds SocketWatch::silence(int socket) noexcept
+{
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return std::chrono::milliseconds::max();
+    return std::chrono::milliseconds(info.tcpi_last_data_recv);
+}
+
 void SocketWatch::setCorks(int value) const noexcept
 {
     for (const auto& [socket, isResting] : own_)

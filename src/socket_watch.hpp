@@ -8,6 +8,7 @@
 // connection ends it at once; curl then finds it dead and takes another.
 #pragma once
 
+#include <chrono>
 #include <unordered_map>
 #include <vector>
 
@@ -46,6 +47,9 @@ public:
 
     // Whether the other side has closed the connection, or it is broken.
     static bool isHungUp(int socket) noexcept;
+
+    // For how long nothing has come over it.
+    static std::chrono::milliseconds silence(int socket) noexcept;
 
     // What has happened, without waiting. Ends idle connections that moved.
     const std::vector<Event>& look();

@@ -253,6 +253,32 @@ TEST_F(HostileServer, fallsSilentAndTheNextRequestGoesOverANewConnection)
     }
 }
 
+// One answer that does not come says nothing about the connection while others do.
+TEST_F(HostileServer, forgetsOneRequestAndTheOthersGoOnOverItsConnection)
+{
+    auto& server = serve(
+        [](const Received& request) { return request.number == 2 ? misbehave(Answer::Kind::hang) : respond(201); },
+        true);
+    Options impatient = options();
+    impatient.requestTimeout = 500ms;
+    HttpEngine engine(impatient);
+    EXPECT_EQ(ask(engine, post(1)).status, 201);
+    engine.start(post(2));
+    for (std::uint64_t id = 3;; id++) {
+        engine.start(post(id));
+        const Reply reply = wait(engine);
+        if (reply.id == 2) {
+            EXPECT_EQ(reply.transport, Transport::timed_out);
+            break;
+        }
+        EXPECT_EQ(reply.status, 201);
+        std::this_thread::sleep_for(20ms);
+    }
+    EXPECT_EQ(wait(engine).status, 201);
+    EXPECT_EQ(ask(engine, post(1000)).status, 201);
+    EXPECT_EQ(server.connections(), 1);
+}
+
 TEST_F(HostileServer, resetsConnectionsBeforeARequestCouldBeSent)
 {
     for (const bool http2 : {false, true})
