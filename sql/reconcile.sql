@@ -154,7 +154,7 @@ REVOKE ALL ON FUNCTION twilio_private.may_go_on(jsonb, timestamptz) FROM PUBLIC;
 
 -- Users may share an account, and then each sees in its lists what the others sent.
 CREATE FUNCTION twilio_private.users_of_account(user_id uuid) RETURNS SETOF uuid
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE ROWS 2
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT s.user_id FROM @extschema@.twilio_settings s
@@ -184,26 +184,32 @@ COMMENT ON FUNCTION twilio_private.smartly_encoded(text, text) IS
 REVOKE ALL ON FUNCTION twilio_private.smartly_encoded(text, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.found_among(wanted @extschema@.twilio_messages, listed jsonb, since timestamptz) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
-    SELECT l.object
-    FROM jsonb_array_elements(CASE jsonb_typeof(listed) WHEN 'array' THEN listed ELSE '[]' END) AS l (object)
-    WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' = 'outbound-api'
-      AND l.object ->> 'to' = wanted.to_number
-      -- Trial accounts put a sentence before every text.
-      AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
-           OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, '')
-           OR (wanted.messaging_service_sid IS NOT NULL AND wanted.encoding = 'UCS-2'
-               AND twilio_private.smartly_encoded(wanted.body, l.object ->> 'body')))
-      AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
-      AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
-      AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-                      JOIN @extschema@.twilio_messages m ON m.user_id = u AND m.sid = l.object ->> 'sid')
-      AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-                      JOIN @extschema@.twilio_messages m ON m.user_id = u
-                          AND m.former_sids IS NOT NULL AND l.object ->> 'sid' = ANY (m.former_sids))
-    ORDER BY l.object ->> 'body' = wanted.body DESC, twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1
+BEGIN
+    RETURN (
+        SELECT l.object
+        FROM jsonb_array_elements(CASE jsonb_typeof(listed) WHEN 'array' THEN listed ELSE '[]' END) AS l (object)
+        WHERE twilio_private.is_message(l.object) AND l.object ->> 'direction' = 'outbound-api'
+          AND l.object ->> 'to' = wanted.to_number
+          -- Trial accounts put a sentence before every text.
+          AND (coalesce(l.object ->> 'body', '') = coalesce(wanted.body, '')
+               OR l.object ->> 'body' = 'Sent from your Twilio trial account - ' || coalesce(wanted.body, '')
+               OR (wanted.messaging_service_sid IS NOT NULL AND wanted.encoding = 'UCS-2'
+                   AND twilio_private.smartly_encoded(wanted.body, l.object ->> 'body')))
+          AND coalesce(twilio_private.whole(l.object ->> 'num_media'), 0) = wanted.num_media
+          AND twilio_private.parse_rfc2822(l.object ->> 'date_created') >= since
+          AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+                          JOIN @extschema@.twilio_messages m ON m.user_id = u AND m.sid = l.object ->> 'sid')
+          AND NOT EXISTS (SELECT FROM twilio_private.users_of_account(wanted.user_id) u
+                          JOIN @extschema@.twilio_messages m ON m.user_id = u
+                              AND m.former_sids IS NOT NULL AND l.object ->> 'sid' = ANY (m.former_sids))
+        ORDER BY l.object ->> 'body' = wanted.body DESC, twilio_private.parse_rfc2822(l.object ->> 'date_created'), l.object ->> 'sid' LIMIT 1);
+END
 $$;
 COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) IS
     'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has or had.';
@@ -212,16 +218,21 @@ REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, j
 -- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs. Orders
 -- are claimed as they are due, so these are among the first, and a backlog behind them need not be read.
 CREATE FUNCTION twilio_private.twin_is_under_way(wanted @extschema@.twilio_messages) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off -- it would sort all that is due
 AS $$
-    SELECT EXISTS (
+BEGIN
+    RETURN EXISTS (
         SELECT FROM twilio_private.users_of_account(wanted.user_id) u
         CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= now()
                             ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
-        JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
+        -- OFFSET 0 fixes the order of the join: the other way round, it reads all messages.
+        CROSS JOIN LATERAL (SELECT m.* FROM @extschema@.twilio_messages m WHERE m.user_id = o.user_id AND m.id = o.ref OFFSET 0) m
         WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
-          AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL)
+          AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL);
+END
 $$;
 COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) IS
     'Whether a message that reads the same is being sent at the moment.';

@@ -201,6 +201,19 @@ SELECT count(*) FROM looked_up(listed(5, 'twin'));
 SELECT status, sid FROM state;
 DELETE FROM twilio_messages;
 
+-- however many messages there are, a look reads those that are being sent
+INSERT INTO twilio_messages (to_number, body) SELECT '+1202' || (1000000 + n), 'one of many' FROM generate_series(1, 3000) n;
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE id IN (SELECT id FROM twilio_private.outbox WHERE kind = 'message' ORDER BY id LIMIT 10);
+ANALYZE twilio_messages, twilio_private.outbox;
+BEGIN;
+CREATE TEMP VIEW rows_read AS SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) AS n FROM pg_stat_xact_user_tables WHERE relid = 'twilio_messages'::regclass;
+SELECT m AS wanted FROM twilio_messages m LIMIT 1 \gset
+SELECT n AS before FROM rows_read \gset
+SELECT twilio_private.twin_is_under_way(:'wanted'), twilio_private.found_among(:'wanted', jsonb_build_array(listed(1, 'one of many') || '{"to": "+12021000001"}'), '-infinity') ->> 'sid' AS found;
+SELECT n - :before <= 20 AS few FROM rows_read;
+ROLLBACK;
+DELETE FROM twilio_messages;
+
 -- what is no list proves nothing; a trial account puts a sentence before the text
 SELECT body FROM twilio_send_sms('+15005550009', 'tried');
 SELECT count(*) FROM answer('unknown');
