@@ -3,7 +3,7 @@
 # what was lost or doubled, by comparing what clients were told, what the tables say, and the ledger of the stand-in.
 #
 # MINUTES (of load; waiting for the end of the queue comes on top), RATE (messages a second), BATCH (messages of one
-# INSERT), TENANTS, CRASHES, FAIR (seconds of fair weather between two troubles at Twilio), SEED.
+# INSERT), TENANTS, CRASHES, FAIR (seconds of fair weather between two troubles at Twilio), SEED, HTTP1=1 (no HTTP/2).
 # Samples of memory, descriptors and sizes are left in soak.tsv beside the server's log.
 use strict;
 use warnings;
@@ -34,7 +34,7 @@ diag("$minutes minutes, $rate messages/s of $tenants tenants, $crashes crashes, 
 
 # In files the segments of dynamic shared memory can be counted. What is lost after request_timeout is looked for when
 # the stand-in, too, has long read what was in its sockets.
-my $standin = start_standin('--no-validate');
+my $standin = start_standin('--no-validate', $ENV{HTTP1} ? '--http1' : ());
 my $node = new_cluster('main', standin => $standin, conf => <<END);
 fsync = on
 log_statement = none
