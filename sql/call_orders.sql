@@ -243,9 +243,6 @@ CREATE FUNCTION twilio_private.give_up_call(wanted @extschema@.twilio_calls, aga
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    order_id bigint := (SELECT o.id FROM twilio_private.outbox o
-                        WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'call' AND o.state = 'unknown');
 BEGIN
     IF NOT again THEN
         PERFORM twilio_private.end_call_doubt(wanted.user_id, wanted.id);
@@ -253,12 +250,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM twilio_private.set_call_waiting(wanted.user_id, wanted.id, 'pending');
-    IF order_id IS NOT NULL THEN
-        PERFORM twilio_private.requeue_order(order_id);
-    ELSE
-        INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
-        VALUES (wanted.user_id, 'call', wanted.id, wanted.expires_at);
-    END IF;
+    PERFORM twilio_private.order_again(wanted.user_id, wanted.id, 'call', wanted.expires_at);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.give_up_call(@extschema@.twilio_calls, boolean) IS
@@ -307,11 +299,9 @@ BEGIN
             PERFORM twilio_private.look_for_call(wanted.user_id, wanted.id, '2',
                                                  clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
         ELSE
-            PERFORM twilio_private.give_up_call(wanted, NOT twilio_private.taken_for_another(wanted) AND (number = 'b' OR EXISTS (
-                -- Only the account that was given it can tell that it has not got it.
-                SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
-                AND NOT EXISTS (SELECT FROM twilio_private.outbox o
-                                WHERE o.ref = wanted.id AND o.kind = 'call' AND o.account_sid <> s.account_sid))));
+            PERFORM twilio_private.give_up_call(
+                wanted, NOT twilio_private.taken_for_another(wanted)
+                        AND (number = 'b' OR twilio_private.may_repeat(wanted.user_id, wanted.id, 'call')));
         END IF;
     END LOOP;
 END

@@ -313,3 +313,38 @@ END
 $$;
 COMMENT ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) IS 'Queues an unknown order again, because Twilio never took it.';
 REVOKE ALL ON FUNCTION twilio_private.requeue_order(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.order_again(user_id uuid, ref uuid, kind text, expires_at timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    order_id CONSTANT bigint := (
+        SELECT o.id FROM twilio_private.outbox o
+        WHERE o.ref = order_again.ref AND o.user_id = order_again.user_id AND o.kind = order_again.kind AND o.state = 'unknown' LIMIT 1);
+BEGIN
+    IF order_id IS NOT NULL THEN
+        PERFORM twilio_private.requeue_order(order_id);
+    ELSE
+        INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
+        VALUES (order_again.user_id, order_again.kind, order_again.ref, order_again.expires_at);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.order_again(uuid, uuid, text, timestamptz) IS
+    'Queues the unknown order of a message or call again, or a new one where its order has ended.';
+REVOKE ALL ON FUNCTION twilio_private.order_again(uuid, uuid, text, timestamptz) FROM PUBLIC;
+
+-- Only the account that was given it can tell that it has not got it.
+CREATE FUNCTION twilio_private.may_repeat(user_id uuid, ref uuid, kind text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = may_repeat.user_id AND s.resend_unknown
+        AND NOT EXISTS (SELECT FROM twilio_private.outbox o
+                        WHERE o.ref = may_repeat.ref AND o.kind = may_repeat.kind AND o.account_sid <> s.account_sid));
+END
+$$;
+COMMENT ON FUNCTION twilio_private.may_repeat(uuid, uuid, text) IS
+    'Whether what Twilio turned out not to have is to be sent again: the user wants that, and has the account that was given it.';
+REVOKE ALL ON FUNCTION twilio_private.may_repeat(uuid, uuid, text) FROM PUBLIC;

@@ -253,9 +253,6 @@ CREATE FUNCTION twilio_private.give_up_looking(wanted @extschema@.twilio_message
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    order_id bigint := (SELECT o.id FROM twilio_private.outbox o
-                        WHERE o.ref = wanted.id AND o.user_id = wanted.user_id AND o.kind = 'message' AND o.state = 'unknown' LIMIT 1);
 BEGIN
     IF NOT resend THEN
         PERFORM twilio_private.end_doubt(wanted.user_id, wanted.id);
@@ -263,12 +260,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM twilio_private.set_waiting(ARRAY[wanted.user_id], ARRAY[wanted.id], 'pending');
-    IF order_id IS NOT NULL THEN
-        PERFORM twilio_private.requeue_order(order_id, clock_timestamp());
-    ELSE
-        INSERT INTO twilio_private.outbox (user_id, kind, ref, expires_at)
-        VALUES (wanted.user_id, 'message', wanted.id, wanted.expires_at);
-    END IF;
+    PERFORM twilio_private.order_again(wanted.user_id, wanted.id, 'message', wanted.expires_at);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.give_up_looking(@extschema@.twilio_messages, boolean) IS
@@ -324,11 +316,8 @@ BEGIN
                 PERFORM twilio_private.look_again(result, '2',
                                                   clock_timestamp() + least(twilio_private.look_delay(), interval '15 seconds'));
             ELSE
-                PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = 'b' OR EXISTS (
-                    -- Only the account that was given it can tell that it has not got it.
-                    SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = wanted.user_id AND s.resend_unknown
-                    AND NOT EXISTS (SELECT FROM twilio_private.outbox o
-                                    WHERE o.ref = wanted.id AND o.kind = 'message' AND o.account_sid <> s.account_sid)));
+                PERFORM twilio_private.give_up_looking(wanted, left(result.subject, 1) = 'b'
+                                                               OR twilio_private.may_repeat(wanted.user_id, wanted.id, 'message'));
             END IF;
         END IF;
     END LOOP;

@@ -18,6 +18,29 @@ after(async () => {
 const stored = (tenant) =>
   stack.request('GET', '/api/twilio-settings/', { token: tenant.token }).then(({ json }) => json);
 
+// Has the page read the settings anew, and keeps the answer back. Returns, once it is there, what lets it go.
+async function holdAnswer(page) {
+  let release;
+  const released = new Promise((resolve) => {
+    release = resolve;
+  });
+  const read = new Promise((resolve) => {
+    page.route(
+      '**/api/twilio-settings/',
+      async (route) => {
+        const response = await route.fetch();
+        resolve();
+        await released;
+        await route.fulfill({ response });
+      },
+      { times: 1 },
+    );
+  });
+  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
+  await read;
+  return release;
+}
+
 test('the token comes from sessionStorage as the app left it, or once from the address', async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, null);
@@ -118,24 +141,7 @@ test('an answer that comes when somebody else has signed in meanwhile shows noth
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
   await shows(page, '#status', 'Verified');
-  let release;
-  const signedIn = new Promise((resolve) => {
-    release = resolve;
-  });
-  const read = new Promise((resolve) => {
-    page.route(
-      '**/api/twilio-settings/',
-      async (route) => {
-        const response = await route.fetch();
-        resolve();
-        await signedIn;
-        await route.fulfill({ response });
-      },
-      { times: 1 },
-    );
-  });
-  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
-  await read;
+  const release = await holdAnswer(page);
   await expire(page, stack, tenant.user);
   await shows(page, '#sign-in-reason', 'Your session has ended.');
   await page.getByLabel('Token', { exact: true }).fill((await stack.newTenant()).token);
@@ -205,24 +211,7 @@ test('an answer from before a change, which comes after it, does not undo it', a
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, tenant.token);
   await shows(page, '#status', 'Verified');
-  let release;
-  const saved = new Promise((resolve) => {
-    release = resolve;
-  });
-  const read = new Promise((resolve) => {
-    page.route(
-      '**/api/twilio-settings/',
-      async (route) => {
-        const response = await route.fetch();
-        resolve();
-        await saved;
-        await route.fulfill({ response });
-      },
-      { times: 1 },
-    );
-  });
-  await page.evaluate(() => new BroadcastChannel('twilio-settings').postMessage('changed'));
-  await read;
+  const release = await holdAnswer(page);
   await page.getByRole('switch', { name: 'SMS' }).uncheck();
   await page.getByRole('button', { name: 'Save Settings' }).click();
   await shows(page, '#account-notice', 'Settings saved.');
