@@ -50,7 +50,7 @@ const Sql same = {
     "SET plan_cache_mode = force_generic_plan; SET jit = off",
     "INSERT INTO twilio_messages (to_number, body) SELECT '+1500555' || lpad(g::text, 7, '0'),"
     " 'Your appointment is tomorrow at 10:15. Reply C to confirm, no. ' || g FROM generate_series(1, %ld) g",
-    "SELECT order_id, path, form FROM twilio_private.claim_orders("
+    "SELECT order_id, path, content FROM twilio_private.claim_orders("
     "ARRAY['018f4a3e-0000-7000-8000-000000000001']::uuid[], ARRAY[$1]::int[], ARRAY['-infinity']::timestamptz[])",
     "WITH r AS MATERIALIZED (SELECT array_agg(id) AS ids, array_agg(body) AS bodies, array_agg(request_id) AS requests,"
     " array_agg('sent'::text) AS sent, array_agg(201) AS statuses, array_agg(NULL::int) AS no_code, array_agg(NULL::text) AS no_text,"
@@ -65,7 +65,7 @@ const Sql same = {
 struct Order {
     std::string id;
     std::string path;
-    std::string form;
+    std::string content;
 };
 
 // An order on its way, with an easy handle that is kept for the next one.
@@ -256,8 +256,8 @@ private:
         transfer->url = "https://api.twilio.com" + transfer->order.path;
         transfer->body.clear();
         curl_easy_setopt(transfer->easy, CURLOPT_URL, transfer->url.c_str());
-        curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE, static_cast<long>(transfer->order.form.size()));
-        curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, transfer->order.form.c_str());
+        curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE, static_cast<long>(transfer->order.content.size()));
+        curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, transfer->order.content.c_str());
         curl_multi_add_handle(multi_, transfer->easy);
         inFlight_++;
     }

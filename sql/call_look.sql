@@ -74,7 +74,7 @@ COMMENT ON FUNCTION twilio_private.look_for_due_calls() IS 'Has all calls that a
 REVOKE ALL ON FUNCTION twilio_private.look_for_due_calls() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.call_look_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -3,7 +3,7 @@
 -- subject of a call_fetch: step and beginning, as reread.sql counts them.
 
 CREATE FUNCTION twilio_private.call_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -91,7 +91,7 @@ COMMENT ON FUNCTION twilio_private.follow_call(uuid, uuid, int, timestamptz) IS
 REVOKE ALL ON FUNCTION twilio_private.follow_call(uuid, uuid, int, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.call_fetch_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -129,7 +129,7 @@ REVOKE ALL ON FUNCTION twilio_private.call_fetch_results(twilio_private.order_re
 -- ---- hanging up ------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION twilio_private.call_end_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$

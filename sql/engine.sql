@@ -180,15 +180,16 @@ REVOKE ALL ON FUNCTION twilio_private.forget_credential(uuid, text) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.ask(
     user_id uuid, action text, object text, username text, kind text, key_id text, sealed bytea,
-    method text, host text, path text, form text, counted boolean, deadline timestamptz,
+    method text, host text, path text, content text, content_type text, counted boolean, deadline timestamptz,
     OUT http_status integer, OUT error_code integer, OUT error_message text, OUT body jsonb)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_ask';
-COMMENT ON FUNCTION twilio_private.ask(uuid, text, text, text, text, text, bytea, text, text, text, text, boolean, timestamptz) IS
+COMMENT ON FUNCTION twilio_private.ask(uuid, text, text, text, text, text, bytea, text, text, text, text, text, boolean, timestamptz) IS
     'One HTTPS request to Twilio through the worker, answered in the same statement.
 Returns definite answers (2xx, 4xx but 429). Raises 25006 in a read-only transaction, 55000 when not preloaded, PT409 when
-switched off or the credential does not open, PT429, PT502 and PT504. counted: charge twilio.api_rate_limit.
+switched off or the credential does not open, PT429, PT502 and PT504. What is no GET leaves at most once, whatever becomes of
+its answer. content: of the type content_type, null for none. counted: charge twilio.api_rate_limit.
 deadline: null means now plus twilio.ask_timeout.';
-REVOKE ALL ON FUNCTION twilio_private.ask(uuid, text, text, text, text, text, bytea, text, text, text, text, boolean, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION twilio_private.ask(uuid, text, text, text, text, text, bytea, text, text, text, text, text, boolean, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.await_audit() RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pg_twilio_await_audit';

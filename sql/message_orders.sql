@@ -2,7 +2,7 @@
 -- subject of a message: `again` if it was sent before.
 
 CREATE FUNCTION twilio_private.message_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -244,7 +244,7 @@ REVOKE ALL ON FUNCTION twilio_private.message_results(twilio_private.order_resul
 -- ---- cancelling what Twilio keeps for later ---------------------------------------------------------------------------
 
 CREATE FUNCTION twilio_private.message_cancel_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$

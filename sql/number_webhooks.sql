@@ -49,7 +49,7 @@ REVOKE ALL ON FUNCTION @extschema@.twilio_reports_here(@extschema@.twilio_number
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_reports_here(@extschema@.twilio_numbers) TO twilio_user;
 
 CREATE FUNCTION twilio_private.number_webhook_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -89,7 +89,7 @@ COMMENT ON FUNCTION twilio_private.end_doubt(uuid, uuid) IS
 REVOKE ALL ON FUNCTION twilio_private.end_doubt(uuid, uuid) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_look_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$

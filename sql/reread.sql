@@ -144,7 +144,7 @@ COMMENT ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, timest
 REVOKE ALL ON FUNCTION twilio_private.unfinished_messages(uuid, timestamptz, timestamptz, int) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_reread_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -241,7 +241,7 @@ COMMENT ON FUNCTION twilio_private.message_reread_results(twilio_private.order_r
 REVOKE ALL ON FUNCTION twilio_private.message_reread_results(twilio_private.order_result[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.message_fetch_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off

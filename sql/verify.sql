@@ -56,8 +56,9 @@ COMMENT ON FUNCTION twilio_private.require_account(uuid) IS
 REVOKE ALL ON FUNCTION twilio_private.require_account(uuid) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.ask_account(
-    account twilio_private.account, action text, method text, host text, path text, form text DEFAULT NULL,
-    counted boolean DEFAULT true, deadline timestamptz DEFAULT NULL, credential text DEFAULT 'any',
+    account twilio_private.account, action text, method text, host text, path text, content text DEFAULT NULL,
+    content_type text DEFAULT 'application/x-www-form-urlencoded', counted boolean DEFAULT true, deadline timestamptz DEFAULT NULL,
+    credential text DEFAULT 'any', object text DEFAULT NULL,
     OUT http_status int, OUT error_code int, OUT error_message text, OUT body jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -74,21 +75,22 @@ BEGIN
                   HINT = 'Enter the Auth Token (and the API key, if there is one) again.';
     END IF;
     answer := twilio_private.ask(
-        account.user_id, action, account.account_sid,
+        account.user_id, action, coalesce(object, account.account_sid),
         CASE WHEN by_token THEN account.account_sid ELSE account.api_key_sid END,
         CASE WHEN by_token THEN 'auth_token' ELSE 'api_key_secret' END,
         CASE WHEN by_token THEN account.auth_token_key_id ELSE account.api_key_secret_key_id END,
-        sealed, method, host, replace(path, '{AccountSid}', account.account_sid), form, counted, deadline);
+        sealed, method, host, replace(path, '{AccountSid}', account.account_sid), content, content_type, counted, deadline);
     http_status := answer.http_status;
     error_code := answer.error_code;
     error_message := answer.error_message;
     body := answer.body;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.ask_account(twilio_private.account, text, text, text, text, text, boolean, timestamptz, text) IS
+COMMENT ON FUNCTION twilio_private.ask_account(twilio_private.account, text, text, text, text, text, text, boolean, timestamptz, text, text) IS
     'Asks Twilio one question with the user''s account; {AccountSid} in the path is filled in.
-credential: auth_token, api_key_secret, or any: the API key where there is one, else the token.';
-REVOKE ALL ON FUNCTION twilio_private.ask_account(twilio_private.account, text, text, text, text, text, boolean, timestamptz, text)
+credential: auth_token, api_key_secret, or any: the API key where there is one, else the token.
+object: what the audit log names; null: the account.';
+REVOKE ALL ON FUNCTION twilio_private.ask_account(twilio_private.account, text, text, text, text, text, text, boolean, timestamptz, text, text)
     FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.refusal(http_status int, error_code int, error_message text, api_key boolean DEFAULT false)

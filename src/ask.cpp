@@ -60,16 +60,17 @@ std::string_view argument(FunctionCallInfo fcinfo, int number)
 
 Request readArguments(FunctionCallInfo fcinfo)
 {
-    static constexpr Field order[] = {action, object, username, kind, keyId, sealed, method, host, path, form};
+    static constexpr Field order[] = {action, object, username, kind,    keyId,      sealed,
+                                      method, host,   path,     content, contentType};
     Request request;
     if (PG_ARGISNULL(0) || PG_ARGISNULL(6))
         throw Failure("22004", "an ask needs a user and a sealed credential");
     request.userId = *PG_GETARG_UUID_P(0);
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 11; i++)
         request.fields[order[i]] = argument(fcinfo, i + 1);
-    request.counted = PG_ARGISNULL(11) || PG_GETARG_BOOL(11);
-    request.deadline = PG_ARGISNULL(12) ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs)
-                                        : PG_GETARG_TIMESTAMPTZ(12);
+    request.counted = PG_ARGISNULL(12) || PG_GETARG_BOOL(12);
+    request.deadline = PG_ARGISNULL(13) ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settings::askTimeoutMs)
+                                        : PG_GETARG_TIMESTAMPTZ(13);
     request.fields[actor] = pg::guarded([] {
         const char* role = GetConfigOption("role", true, false);
         return role == nullptr || std::strcmp(role, "none") == 0 ? GetUserNameFromId(GetSessionUserId(), false) : role;

@@ -15,7 +15,8 @@ inline constexpr Size queueSize = 16 * 1024;
 inline constexpr Size fieldsSize = 7 * 1024;
 
 // Strings of a request in the order in which they lie in the slot.
-enum Field : int { actor, action, object, username, kind, keyId, sealed, method, host, path, form, fieldCount };
+enum Field : int { actor, action, object, username, kind, keyId, sealed, method, host, path, content, contentType };
+inline constexpr int fieldCount = contentType + 1;
 
 struct Question {
     bool counted; // charge twilio.api_rate_limit

@@ -57,9 +57,12 @@ struct AskDesk::Ask {
             bytes += question.lengths[i];
         }
     }
-    // The slot is its backend's again. The queue is not detached, which would wake it once more.
+    // The slot is its backend's again, without what it has sent. The queue is not detached, which would wake it once
+    // more.
     ~Ask()
     {
+        std::string_view const sent = fields[ask::content];
+        ::explicit_bzero(const_cast<char*>(sent.data()), sent.size());
         if (queue != nullptr)
             pfree(queue);
         slot.taken.store(false, std::memory_order_release);
@@ -165,7 +168,8 @@ void AskDesk::start(Ask& ask)
     request.id = ask.id;
     request.method = ask.fields[ask::method];
     request.url = std::move(url);
-    request.body = ask.fields[ask::form];
+    request.body = ask.fields[ask::content];
+    request.contentType = ask.fields[ask::contentType];
     request.username = ask.fields[ask::username];
     request.password = secret->copy();
     request.timeout =

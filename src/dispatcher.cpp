@@ -280,9 +280,8 @@ Request Dispatcher::toRequest(Order& order)
     request.url = destination(order.host, order.path);
     request.username = order.username;
     request.password = openCredential(order).copy();
-    request.body = std::move(order.form);
-    if (!request.body.empty() && request.body.front() == '{')
-        request.contentType = "application/json";
+    request.body = std::move(order.content);
+    request.contentType = std::move(order.contentType);
     return request;
 }
 

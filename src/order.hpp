@@ -18,7 +18,7 @@ struct Order {
     int attempts = 0; // this one included
     std::optional<std::chrono::sys_time<std::chrono::microseconds>> expiresAt;
     std::string username, credentialKind, keyId, sealed;
-    std::string method, host, path, form;
+    std::string method, host, path, content, contentType;
     std::string answerMembers; // what its kind wants of Twilio's answer, blanks between; empty: all of it
 };
 

@@ -80,8 +80,9 @@ Order toOrder(const Row& row)
     order.method = row.string(11);
     order.host = row.string(12);
     order.path = row.string(13);
-    order.form = row.string(14);
-    order.answerMembers = row.string(15);
+    order.content = row.string(14);
+    order.contentType = row.string(15);
+    order.answerMembers = row.string(16);
     return order;
 }
 
@@ -146,7 +147,7 @@ std::vector<Order> claim(const std::vector<Share>& shares)
 {
     static Statement statement(
         "SELECT order_id, user_id, kind, repeatable, attempts, expires_at, username, credential_kind, key_id, sealed,"
-        " method, host, path, form, answer_members FROM twilio_private.claim_orders($1, $2, $3)",
+        " method, host, path, content, content_type, answer_members FROM twilio_private.claim_orders($1, $2, $3)",
         {UUIDARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID});
     guarded([&] {
         Datum values[] = {

@@ -14,7 +14,7 @@ DECLARE
 BEGIN
     UPDATE twilio_private.outbox o SET state = 'sending', attempts = attempts + 1, attempted_at = clock_timestamp(), account_sid = s.account_sid
         FROM twilio_settings s WHERE s.user_id = o.user_id AND o.id = ANY (orders);
-    RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.form, '')
+    RETURN QUERY SELECT o.kind, r.method, regexp_replace(r.path, '[^/]*/[^/]*/[^/]*/[^/]*/', '') || coalesce(E'\n' || r.content, '')
         FROM unnest(orders) WITH ORDINALITY n (id, n) JOIN twilio_private.outbox o ON o.id = n.id,
         LATERAL unnest(twilio_private.build_requests(o.kind, ARRAY[o])) r ORDER BY n.n;
     PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(CASE outcome WHEN 'sent' THEN 201 WHEN 'rejected' THEN refused_with END),

@@ -32,7 +32,7 @@ SET state = CASE m.body WHEN 'being sent' THEN 'sending' ELSE 'queued' END, atte
 FROM twilio_messages m WHERE m.id = o.ref;
 UPDATE twilio_settings SET api_key_sid = 'SK' || repeat('1', 32), api_key_secret = repeat('s', 32);
 SELECT twilio_arm();
-SELECT substring(form FROM 'Body=[^&]*') AS text, attempts, credential_kind, left(username, 2) AS username, repeatable
+SELECT substring(content FROM 'Body=[^&]*') AS text, attempts, credential_kind, left(username, 2) AS username, repeatable
 FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{9}', '{-infinity}');
 SELECT m.body, m.status, o.state, o.attempts FROM twilio_messages m LEFT JOIN twilio_private.outbox o ON o.ref = m.id
 ORDER BY m.id;

@@ -138,6 +138,47 @@ $standin->calm;
 wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM parcel WHERE outcome = 'sent' AND body IN ('server error 1', 'answer cut off 1')") == 2 }
   20, '... until it succeeds';
 
+# ---- other contents and methods -----------------------------------------------------------------
+
+# Two kinds that are nothing but SQL: a letter is JSON, recalling it is a DELETE, which Twilio answers with nothing.
+$node->safe_psql('postgres', <<'END');
+CREATE FUNCTION twilio_private.letter_requests(orders twilio_private.outbox[]) RETURNS SETOF twilio_private.order_request LANGUAGE sql AS $$
+	SELECT o.id, 'POST', 'numbers.twilio.com', '/v1/Porting/PortIn', jsonb_build_object(
+		'account_sid', s.account_sid, 'documents', '["RD00000000000000000000000000000001"]'::jsonb, 'phone_numbers', '[{"phone_number": "+12025550177"}]'::jsonb,
+		'losing_carrier_information', jsonb_build_object('customer_type', 'Individual', 'customer_name', p.body, 'authorized_representative', 'Ms "Ö" & Co',
+			'authorized_representative_email', 'a@example.com', 'address_sid', 'AD00000000000000000000000000000001'))::text
+	FROM unnest(orders) o JOIN public.parcel p ON p.id = o.ref JOIN public.twilio_settings s ON s.user_id = o.user_id
+$$;
+CREATE FUNCTION twilio_private.recall_requests(orders twilio_private.outbox[]) RETURNS SETOF twilio_private.order_request LANGUAGE sql AS $$
+	SELECT o.id, 'DELETE', 'numbers.twilio.com', '/v1/Porting/PortIn/' || p.sid, NULL FROM unnest(orders) o JOIN public.parcel p ON p.id = o.ref
+$$;
+CREATE FUNCTION twilio_private.letter_results(results twilio_private.order_result[]) RETURNS void LANGUAGE sql AS $$
+	UPDATE public.parcel p SET outcome = r.outcome, outcomes = p.outcomes || r.outcome, code = r.http_status, error = r.body::text,
+		sid = coalesce(r.body ->> 'port_in_request_sid', p.sid)
+	FROM unnest(results) r WHERE p.id = r.ref
+$$;
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members, content_type) VALUES
+	('letter', false, 'letter_requests', 'letter_results', '{port_in_request_sid}', 'application/json'),
+	('recall', true, 'recall_requests', 'letter_results', NULL, DEFAULT);
+END
+order($node, 1, 'letter', 3, kind => 'letter');
+wait_until { parcels($node, 'letter', 'sent') == 3 } 10, 'an order whose content is JSON is sent, and accepted with 202';
+my @letters = @{ $standin->ledger(method => 'POST', path => 'PortIn') };
+is(scalar @letters, 3, '... once each');
+is(decode_json($letters[0]{body})->{losing_carrier_information}{authorized_representative}, "Ms \"\x{d6}\" & Co", '... as it is');
+like($node->safe_psql('postgres', "SELECT DISTINCT code, regexp_replace(error, 'KW[0-9a-f]{32}', 'KW') FROM parcel WHERE body LIKE 'letter %'"), qr/^202\|\{"port_in_request_sid": "KW"\}$/,
+	'... and its kind has of the answer what it wants');
+$node->safe_psql('postgres', "INSERT INTO twilio_private.outbox (user_id, kind, ref) SELECT user_id, 'recall', id FROM parcel WHERE body LIKE 'letter %'");
+wait_until { $node->safe_psql('postgres', "SELECT count(*) FROM parcel WHERE outcomes = '{sent,sent}' AND code = 204 AND error IS NULL") == 3 } 10,
+	'a DELETE that is answered with nothing is done';
+is($standin->count(method => 'DELETE', path => $_->{sid}, accepted => 'true'), 1, '... once each') for @letters;
+$standin->behave('accept-then-drop', match => { path => 'PortIn' });
+order($node, 1, 'lost letter', 1, kind => 'letter');
+wait_until { parcels($node, 'lost letter', 'unknown') == 1 } 15, 'one that is lost is unknown';
+is($standin->count(method => 'POST', path => 'PortIn'), 4, '... and sent once');
+$standin->calm;
+$node->safe_psql('postgres', "DELETE FROM twilio_private.outbox WHERE kind = 'letter'");
+
 # ---- orders that cannot be built -----------------------------------------------------------------
 
 my $requests = $standin->stats->{requests};
@@ -173,7 +214,7 @@ order($node, 2, 'kept back', 1, expires => "now() + '1 s'");
 configured($node, 'twilio.poll_interval', 1);
 wait_until { parcels($node, 'kept back', 'expired') == 1 } 10, 'one of an account that is switched off ends at the next safety poll, which a reload brings forward';
 
-my $twice = $standin->control(GET => 'ledger/duplicates?key=To,Body');
+my $twice = $standin->control(GET => 'ledger/duplicates?path=Messages&key=To,Body');
 is_deeply([ map { $_->{values}[1] } @{ $twice->{examples} } ], ['answer cut off 1'],
 	'nothing was accepted twice, but what may be repeated and was cut off');
 

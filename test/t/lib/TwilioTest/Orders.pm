@@ -29,7 +29,7 @@ CREATE TABLE parcel (
 	error text);
 
 CREATE FUNCTION twilio_private.parcel_requests(orders twilio_private.outbox[])
-RETURNS TABLE (order_id bigint, method text, host text, path text, form text)
+RETURNS TABLE (order_id bigint, method text, host text, path text, content text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF EXISTS (SELECT FROM unnest(orders) o JOIN public.parcel p ON p.id = o.ref WHERE p.body ~ '^poison') THEN
