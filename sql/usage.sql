@@ -1,5 +1,4 @@
--- What else a user asks Twilio: what the account has used and owes, what is known about a phone number, and whether it can
--- be ported.
+-- What else a user asks Twilio: what the account has used and owes, and what is known about a phone number.
 
 CREATE FUNCTION twilio_private.parse_day(value text) RETURNS date
 LANGUAGE plpgsql IMMUTABLE
@@ -146,44 +145,3 @@ COMMENT ON FUNCTION @extschema@.twilio_lookup(text, text[]) IS
 such as line_type_intelligence (line_type, carrier_name) or caller_name; raw holds all of the answer.';
 REVOKE ALL ON FUNCTION @extschema@.twilio_lookup(text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.twilio_lookup(text, text[]) TO twilio_user;
-
--- SECURITY DEFINER: reads the sealed credential of the current user.
-CREATE FUNCTION @extschema@.twilio_portability(
-    number text, OUT phone_number text, OUT portable boolean, OUT reason text, OUT reason_code int, OUT number_type text,
-    OUT country text, OUT pin_and_account_number_required boolean)
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    deadline CONSTANT timestamptz := twilio_private.ask_deadline();
-    account CONSTANT twilio_private.account := twilio_private.require_verified_account(twilio_private.require_user());
-    answer record;
-BEGIN
-    answer := twilio_private.ask_account(account, 'portability', 'GET', 'numbers.twilio.com',
-                                         '/v1/Porting/Portability/PhoneNumber/' || twilio_private.require_dialled(number),
-                                         deadline => deadline);
-    IF answer.http_status = 404 THEN -- nothing that could be a number
-        phone_number := number;
-        portable := false;
-        reason := 'Twilio does not know this number.';
-    ELSE
-        PERFORM twilio_private.require_answer(account, 'a portability', answer.http_status, answer.error_code, answer.error_message);
-        phone_number := answer.body ->> 'phone_number';
-        portable := answer.body -> 'portable' = 'true';
-        reason := answer.body ->> 'not_portable_reason';
-        reason_code := twilio_private.whole(answer.body ->> 'not_portable_reason_code');
-        number_type := answer.body ->> 'number_type';
-        country := answer.body ->> 'country';
-        pin_and_account_number_required := answer.body -> 'pin_and_account_number_required' = 'true';
-        IF portable IS NULL THEN
-            PERFORM twilio_private.refuse_answer('a portability');
-        END IF;
-    END IF;
-    PERFORM twilio_private.await_audit();
-END
-$$;
-COMMENT ON FUNCTION @extschema@.twilio_portability(text) IS
-    'Whether a number of another carrier can be ported to Twilio, and if not why. The porting itself, with the bill and the
-signature that it needs, is begun at https://console.twilio.com; once it is done, twilio_phone_numbers() lists the number.';
-REVOKE ALL ON FUNCTION @extschema@.twilio_portability(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.twilio_portability(text) TO twilio_user;

@@ -175,7 +175,7 @@ private:
 
 bool isSecretName(std::string_view inside)
 {
-    return Name(inside).isOneOf("auth_token secondary_auth_token secret port_out_pin pin");
+    return Name(inside).isOneOf("auth_token secondary_auth_token secret port_out_pin pin account_number");
 }
 
 // The place of the comma or bracket behind the value that begins there.

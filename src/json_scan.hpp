@@ -23,9 +23,9 @@ std::optional<long> topLevelInteger(std::string_view json, std::string_view memb
 std::string onlyMembers(std::string_view json, std::string_view names);
 
 // Overwrites with '*', length kept, every string value of a member that is named
-// auth_token, secondary_auth_token, secret, port_out_pin or pin, at any depth,
-// however the name is escaped, and also where the text is cut off in the middle.
-// True when there was one.
+// auth_token, secondary_auth_token, secret, port_out_pin, pin or account_number, at
+// any depth, however the name is escaped, and also where the text is cut off in the
+// middle. True when there was one.
 bool blankSecrets(std::string& json) noexcept;
 
 } // namespace twilio

@@ -80,7 +80,7 @@ test('curl: each example works and answers what stands below it', async () => {
         )
       ).stdout;
   }
-  assert.equal(shown, 6);
+  assert.equal(shown, 8);
 });
 
 test("the app's contacts come with the messages, each user's own", async () => {

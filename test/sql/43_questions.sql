@@ -7,8 +7,8 @@ BEGIN;
 CREATE TABLE answers (n serial, http_status int, error_code int, error_message text, body jsonb);
 CREATE TABLE asked (n serial, path text, kind text, username text, counted boolean);
 CREATE OR REPLACE FUNCTION twilio_private.ask(
-    user_id uuid, action text, object text, username text, kind text, key_id text, sealed bytea, method text, host text, path text, form text,
-    counted boolean, deadline timestamptz, OUT http_status integer, OUT error_code integer, OUT error_message text, OUT body jsonb)
+    user_id uuid, action text, object text, username text, kind text, key_id text, sealed bytea, method text, host text, path text, content text,
+    content_type text, counted boolean, deadline timestamptz, OUT http_status integer, OUT error_code integer, OUT error_message text, OUT body jsonb)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -141,5 +141,12 @@ FROM twilio_numbers n, (VALUES ('sent', 'PN2'), ('rejected', 'PN1')) v (outcome,
 SELECT sid, sms_url, voice_url, n.twilio_reports_here FROM twilio_numbers n ORDER BY sid;
 UPDATE twilio_numbers SET sms_url = NULL;
 SELECT DISTINCT n.twilio_reports_here FROM twilio_numbers n;
+-- ---- porting -------------------------------------------------------------------------------------------------------
+
+-- one spelling of a status; times with and without a zone, and what is none
+SELECT twilio_private.port_status(s) FROM unnest(ARRAY['In Review', 'in_review', 'Waiting-for-Signature', NULL]) s;
+SELECT t, twilio_private.parse_iso8601(t) FROM unnest(ARRAY['2023-09-10T06:52:21Z', '2023-09-10T06:52:21.5+02:00', '2023-09-10T06:52:21', '2023-09-10', '2023-02-30', 'now', 'infinity', '']) t;
+-- the secrets of a request are in nothing that Twilio says about it, the longest first
+SELECT twilio_private.without_port_secrets('12 of 1234, 99 of a''b$1', '{"phone_numbers": [{"pin": "12"}, {"pin": 1234}, {"pin": null}, {"pin": ""}], "x": {"account_number": "a''b$1"}}'), twilio_private.without_port_secrets(NULL, '{"pin": "1"}');
 ROLLBACK;
 DELETE FROM twilio_settings;

@@ -80,6 +80,12 @@ test('a number is found portable and a port-in request is made and canceled', as
   const sid = JSON.parse(created.text).port_in_request_sid;
   const fetched = await v1.portingPortIns(sid).fetch();
   assert.equal(fetched.phoneNumbers[0].phoneNumber, '+14155552671');
+  const list = async (query) => JSON.parse((await standin.request(`/v1/Porting/PortIn/PortInRequests?${query}`, { host: 'numbers.twilio.com' })).text);
+  const second = JSON.parse((await send(order)).text).port_in_request_sid;
+  const page = await list('Size=1');
+  assert.deepEqual([page.port_in_requests[0].port_in_request_sid, page.meta], [sid, { previous_token: null, next_token: second }]);
+  const last = await list(`Size=1&Token=${second}`);
+  assert.deepEqual([last.port_in_requests[0].port_in_request_sid, last.meta], [second, { previous_token: sid, next_token: null }]);
   await v1.portingPortIns(sid).remove();
   assert.equal((await v1.portingPortIns(sid).fetch()).portInRequestStatus, 'Canceled');
   await assertConforming(standin);

@@ -137,40 +137,17 @@ like($node->safe_psql('postgres', "SELECT string_agg(query, ' ') FROM pg_stat_st
 
 # ---- memory of the worker -----------------------------------------------------------------------
 
-sub memory
-{
-	my ($pid) = @_;
-	open my $maps, '<', "/proc/$pid/maps" or return;
-	open my $memory, '<:raw', "/proc/$pid/mem" or return;
-	my $all = '';
-	while (<$maps>)
-	{
-		next unless /^([0-9a-f]+)-([0-9a-f]+) rw/;
-		no warnings 'portable';
-		my ($from, $to) = (hex $1, hex $2);
-		sysseek $memory, $from, 0;
-		while ($from < $to)
-		{
-			my $got = sysread $memory, my $part, ($to - $from > 1 << 20 ? 1 << 20 : $to - $from);
-			last unless $got;
-			$all .= $part;
-			$from += $got;
-		}
-	}
-	return $all;
-}
-
 SKIP:
 {
 	my $pid = worker_pid($node);
-	defined memory($pid) or skip 'this system does not let a user read the memory of own processes', 2;
+	defined process_memory($pid) or skip 'this system does not let a user read the memory of own processes', 2;
 	my @needles = ($canary, $next_canary, $canary_key,
 		map { substr encode_base64($_, ''), 0, -4 } account_sid(1) . ":$next_canary", "$key_sid:$canary_key");
 	push @needles, map { my $key = (split / /)[1]; ($key, decode_base64($key)) } split /\n/, slurp_file($key_file);
 	is(as_user($node, 1, 'SELECT verified FROM twilio_verify()')->{out}, 't', 'the worker has just used the token');
-	wait_until { my $all = memory($pid); !grep { index($all, $_) >= 0 } @needles } 5,
+	wait_until { my $all = process_memory($pid); !grep { index($all, $_) >= 0 } @needles } 5,
 	  'within 5 s its memory holds neither token nor key';
-	cmp_ok(index(memory($pid), 'pg_twilio worker'), '>=', 0, '... where other things are found');
+	cmp_ok(index(process_memory($pid), 'pg_twilio worker'), '>=', 0, '... where other things are found');
 }
 
 # ---- sealed values that were tampered with ------------------------------------------------------

@@ -1,4 +1,4 @@
-# What a user asks Twilio besides the numbers: usage, balance, what is known about a phone number, whether it can be ported.
+# What a user asks Twilio besides the numbers: usage, balance, what is known about a phone number.
 use strict;
 use warnings;
 use FindBin;
@@ -59,12 +59,6 @@ is(as_user($node, 1, "SELECT phone_number, valid FROM twilio_lookup('(((')")->{o
 is(as_user($node, 1, "SELECT * FROM twilio_lookup('../../Accounts')")->{state}, '22023', 'what is no number leads nowhere');
 is(as_user($node, 1, "SELECT * FROM twilio_lookup(NULL)")->{state}, '22023', '... nor does nothing');
 is($standin->count(host => 'lookups.twilio.com', user => account_sid(1)), 4, 'each asked once, of the host that knows');
-
-# ---- porting ------------------------------------------------------------------------------------
-
-is(as_user($node, 1, "SELECT * FROM twilio_portability('+12025550177')")->{out}, '+12025550177|t|||LOCAL|US|f', 'a number that can be ported');
-is(as_user($node, 1, "SELECT portable, reason, reason_code FROM twilio_portability('+4930123456')")->{out}, 'f|MANUAL_PORTING_AVAILABLE|22133', 'one that cannot, and why');
-is(as_user($node, 1, "SELECT portable, reason FROM twilio_portability('12')")->{out}, 'f|Twilio does not know this number.', 'one that is none');
 
 # ---- rights, log --------------------------------------------------------------------------------
 

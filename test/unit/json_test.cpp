@@ -117,6 +117,7 @@ TEST(BlankSecrets, blanksEveryNamedValueAtAnyDepth)
     EXPECT_EQ(blanked(R"({"auth_token":"abc","sid":"AC1"})"), R"({"auth_token":"***","sid":"AC1"})");
     EXPECT_EQ(blanked(R"([{"x":{"secret":"s","pin":"12","port_out_pin":"345"}},{"secondary_auth_token":"t"}])"),
               R"([{"x":{"secret":"*","pin":"**","port_out_pin":"***"}},{"secondary_auth_token":"*"}])");
+    EXPECT_EQ(blanked(R"({"account_number":"n"})"), R"({"account_number":"*"})");
 }
 
 TEST(BlankSecrets, sawThroughSpaceAndEscapes)

@@ -2,6 +2,7 @@
 
 import { E164, iso8601, newSid } from '../identifiers.mjs';
 import { notFound, TwilioError } from '../errors.mjs';
+import { first } from '../parameters.mjs';
 
 const LEAD = 7 * 86_400_000;
 
@@ -66,6 +67,24 @@ function find({ account, args, path }) {
   return portIn;
 }
 
+// The token of a page is the SID of its first request.
+function list({ account, query }) {
+  const all = [...account.portIns.values()];
+  const size = Number(first(query, 'Size') ?? 20);
+  const token = first(query, 'Token');
+  const start = token === undefined ? 0 : all.findIndex((portIn) => portIn.sid === token);
+  if (start < 0) throw new TwilioError(20001, 'Token is none of this list');
+  return {
+    body: {
+      port_in_requests: all.slice(start, start + size).map(({ sid, status, created, order }) => ({
+        port_in_request_sid: sid, port_in_request_status: status, status_last_updated_timestamp: iso8601(created),
+        phone_numbers_requested: order.phone_numbers.length, phone_numbers_ported: 0, suggested_action: null,
+      })),
+      meta: { previous_token: all[start - size]?.sid ?? null, next_token: all[start + size]?.sid ?? null },
+    },
+  };
+}
+
 function cancel(request) {
   find(request).status = 'Canceled';
   return { status: 204 };
@@ -74,6 +93,7 @@ function cancel(request) {
 export function addPortingRoutes(router) {
   router.add('numbers', 'GET', '/v1/Porting/Portability/PhoneNumber/{PhoneNumber}', portability);
   router.add('numbers', 'POST', '/v1/Porting/PortIn', create);
+  router.add('numbers', 'GET', '/v1/Porting/PortIn/PortInRequests', list);
   router.add('numbers', 'GET', '/v1/Porting/PortIn/{PortInRequestSid}', (request) => ({ body: render(find(request)) }));
   router.add('numbers', 'DELETE', '/v1/Porting/PortIn/{PortInRequestSid}', cancel);
 }

@@ -19,7 +19,7 @@ our @EXPORT = qw(
   new_cluster create_database connect_session start_standin other_clock
   run_sql as_user table_contents configure user_id account_sid token
   wait_until stops_within configured
-  launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing
+  launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing process_memory
 );
 
 my @standins;
@@ -230,6 +230,30 @@ sub files_containing
 	return () unless @files;
 	PostgreSQL::Test::Utils::run_log([ 'grep', '-rlaF', '-e', $string, @files ], '>', \$out, '2>', \$error);
 	return split /\n/, $out;
+}
+
+# What a process can write to, of its memory; undef where the system does not show it.
+sub process_memory
+{
+	my ($pid) = @_;
+	open my $maps, '<', "/proc/$pid/maps" or return;
+	open my $memory, '<:raw', "/proc/$pid/mem" or return;
+	my $all = '';
+	while (<$maps>)
+	{
+		next unless /^([0-9a-f]+)-([0-9a-f]+) rw/;
+		no warnings 'portable';
+		my ($from, $to) = (hex $1, hex $2);
+		sysseek $memory, $from, 0;
+		while ($from < $to)
+		{
+			my $got = sysread $memory, my $part, ($to - $from > 1 << 20 ? 1 << 20 : $to - $from);
+			last unless $got;
+			$all .= $part;
+			$from += $got;
+		}
+	}
+	return $all;
 }
 
 # What every test that used a stand-in has promised: nothing it said differs from Twilio's OpenAPI.
