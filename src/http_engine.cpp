@@ -1,8 +1,4 @@
-// The event loop around curl's multi interface.
-//
-// curl says which sockets it wants watched (onSocket) and when it wants to be
-// called at the latest (onTimer); pump() tells it what has happened. The timer is
-// a plain deadline: no timerfd, no wake-up that nobody asked for.
+// Which transfer carries a request, over which connections, and what the end of one says about the other requests.
 #include "http_engine.hpp"
 
 #include <algorithm>
@@ -16,14 +12,12 @@
 
 #include <curl/curl.h>
 #include <malloc.h>
-#include <sys/resource.h>
 
 #include "ca_file.hpp"
-#include "clock.hpp"
 #include "connections.hpp"
+#include "curl_multi.hpp"
 #include "http_transfer.hpp"
 #include "signals_blocked.hpp"
-#include "socket_watch.hpp"
 #include "wiped_memory.hpp"
 
 #ifdef POSTGRES_H
@@ -32,35 +26,7 @@
 
 namespace twilio {
 
-namespace {
-
 using std::chrono::milliseconds;
-
-constexpr long fewestConnections = 16;
-constexpr long descriptorsForOthers = 100;
-constexpr rlim_t manyDescriptors = 10'000;
-
-// Since 8.8 the multi handle reads into a buffer of its own, which it keeps.
-bool keepsAnswers()
-{
-    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080800;
-}
-
-struct MultiCleanup {
-    void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
-};
-
-// Half of the descriptors at most: the owner has files and sockets of its own.
-long mostConnections()
-{
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return fewestConnections;
-    const auto descriptors = static_cast<long>(std::min<rlim_t>(limit.rlim_cur, manyDescriptors));
-    return std::max(fewestConnections, (descriptors - descriptorsForOthers) / 2);
-}
-
-} // namespace
 
 class HttpEngine::Impl {
 public:
@@ -73,38 +39,29 @@ public:
     void pump();
     std::optional<Reply> next();
     milliseconds waitMillis() const;
-    int descriptor() const { return sockets_.descriptor(); }
+    int descriptor() const { return multi_.sockets().descriptor(); }
     std::size_t inFlight() const { return inFlight_.size(); }
     void forget();
 
 private:
     using Owned = std::unique_ptr<Transfer>;
 
-    static int onSocket(CURL*, curl_socket_t socket, int what, void* self, void* known) noexcept;
-    static int onTimer(CURLM*, long timeout, void* self) noexcept;
-
     void adopt(Options&& options);
-    void openMulti();
     void renewConnections();
     void leaveBroken(const Transfer& transfer);
     Owned takeIdle();
     void release(Owned transfer);
     void refuse(std::uint64_t id, const char* why);
-    void drive(curl_socket_t socket, int events);
-    void collect();
     static bool hasFailed(const Transfer& transfer, const Reply& reply);
     void complete(Transfer& transfer, CURLcode result);
-    bool isTimerDue() const { return deadline_ && *deadline_ <= Clock::now(); }
 
-    SocketWatch sockets_;
     Options given_;
     Options options_; // as given, but for the name of the certificates
     CaFile certificates_;
     std::uint64_t generation_ = 0; // of the options
     bool speaksHttp2_ = true;      // until an answer shows otherwise
-    std::optional<TimePoint> deadline_;
     std::deque<Reply> finished_;
-    std::unique_ptr<CURLM, MultiCleanup> multi_;
+    CurlMulti multi_;
     // The kept connections, apart from the multi handle, which keeps the parsed certificates: those are dear.
     KeptConnections connections_;
     std::size_t startedSincePump_ = 0;
@@ -115,25 +72,6 @@ private:
 HttpEngine::Impl::Impl(Options options)
 {
     adopt(std::move(options));
-    openMulti();
-}
-
-void HttpEngine::Impl::openMulti()
-{
-    multi_.reset(curl_multi_init());
-    if (multi_ == nullptr)
-        throw std::bad_alloc();
-    CURLM* const multi = multi_.get();
-    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, onSocket);
-    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, this);
-    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, onTimer);
-    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, static_cast<long>(streamsPerConnection));
-    curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, mostConnections());
-    // By default curl closes idle connections beyond four times the requests in flight, so the next burst makes them
-    // anew.
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, mostConnections());
 }
 
 void HttpEngine::Impl::renewConnections()
@@ -155,11 +93,11 @@ HttpEngine::Impl::~Impl()
 {
     const SignalsBlocked blocked;
     for (const auto& [id, transfer] : inFlight_)
-        curl_multi_remove_handle(multi_.get(), transfer->easy());
+        multi_.remove(transfer->easy());
     inFlight_.clear();
     idle_.clear();
     connections_.drop();
-    multi_.reset();
+    multi_.close();
 }
 
 void HttpEngine::Impl::adopt(Options&& options)
@@ -184,7 +122,7 @@ void HttpEngine::Impl::configure(Options options)
 HttpEngine::Impl::Owned HttpEngine::Impl::takeIdle()
 {
     if (idle_.empty())
-        return std::make_unique<Transfer>(options_, generation_, sockets_);
+        return std::make_unique<Transfer>(options_, generation_, multi_.sockets());
     Owned transfer = std::move(idle_.back());
     idle_.pop_back();
     return transfer;
@@ -222,7 +160,7 @@ void HttpEngine::Impl::start(Request&& request)
     const auto [place, isNew] = inFlight_.try_emplace(id, std::move(transfer));
     if (!isNew)
         return refuse(id, "a request with this number is in flight already");
-    if (curl_multi_add_handle(multi_.get(), place->second->easy()) != CURLM_OK) {
+    if (!multi_.add(place->second->easy())) {
         release(std::move(place->second));
         inFlight_.erase(place);
         return refuse(id, "curl did not take the request");
@@ -239,34 +177,9 @@ void HttpEngine::Impl::cancel(std::uint64_t id)
         return;
     Transfer& transfer = *found->second;
     finished_.push_back(transfer.cancel());
-    curl_multi_remove_handle(multi_.get(), transfer.easy());
+    multi_.remove(transfer.easy());
     release(std::move(found->second));
     inFlight_.erase(found);
-}
-
-int HttpEngine::Impl::onSocket(CURL*, curl_socket_t socket, int what, void* self, void*) noexcept
-{
-    auto& sockets = static_cast<Impl*>(self)->sockets_;
-    if (what != CURL_POLL_REMOVE)
-        return sockets.watch(socket, (what & CURL_POLL_IN) != 0, (what & CURL_POLL_OUT) != 0) ? 0 : -1;
-    sockets.rest(socket);
-    return 0;
-}
-
-int HttpEngine::Impl::onTimer(CURLM*, long timeout, void* self) noexcept
-{
-    auto& deadline = static_cast<Impl*>(self)->deadline_;
-    if (timeout < 0)
-        deadline.reset();
-    else
-        deadline = Clock::now() + milliseconds(timeout);
-    return 0;
-}
-
-void HttpEngine::Impl::drive(curl_socket_t socket, int events)
-{
-    int running = 0;
-    curl_multi_socket_action(multi_.get(), socket, events, &running);
 }
 
 void HttpEngine::Impl::pump()
@@ -274,23 +187,10 @@ void HttpEngine::Impl::pump()
     const SignalsBlocked blocked;
     std::optional<SocketWatch::Cork> cork;
     if (std::exchange(startedSincePump_, 0) > 1 && speaksHttp2_)
-        cork.emplace(sockets_);
-    for (const SocketWatch::Event& event : sockets_.look())
-        drive(event.socket, (event.isReadable ? CURL_CSELECT_IN : 0) | (event.isWritable ? CURL_CSELECT_OUT : 0) |
-                                (event.isBroken ? CURL_CSELECT_ERR : 0));
-    if (isTimerDue()) {
-        deadline_.reset();
-        drive(CURL_SOCKET_TIMEOUT, 0);
-    }
-    collect();
-}
-
-void HttpEngine::Impl::collect()
-{
-    int left = 0;
-    while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left))
-        if (message->msg == CURLMSG_DONE)
-            complete(*Transfer::of(message->easy_handle), message->data.result);
+        cork.emplace(multi_.sockets());
+    multi_.pump();
+    while (const auto done = multi_.nextDone())
+        complete(*Transfer::of(done->easy), done->result);
 }
 
 // Whether the connection has, not this request alone. One that was cut off without a word looks well to curl, and would
@@ -304,21 +204,21 @@ bool HttpEngine::Impl::hasFailed(const Transfer& transfer, const Reply& reply)
 void HttpEngine::Impl::complete(Transfer& transfer, CURLcode result)
 {
     if (transfer.mayStartAgain(result)) {
-        curl_multi_remove_handle(multi_.get(), transfer.easy());
+        multi_.remove(transfer.easy());
         leaveBroken(transfer);
         transfer.join(connections_.current());
-        if (curl_multi_add_handle(multi_.get(), transfer.easy()) == CURLM_OK)
+        if (multi_.add(transfer.easy()))
             return;
     }
     finished_.push_back(transfer.finish(result));
     if (result == CURLE_OK) {
         speaksHttp2_ = transfer.wasHttp2();
         if (speaksHttp2_)
-            sockets_.tolerate(transfer.socket());
+            multi_.sockets().tolerate(transfer.socket());
     } else if (speaksHttp2_ && hasFailed(transfer, finished_.back())) {
         leaveBroken(transfer);
     }
-    curl_multi_remove_handle(multi_.get(), transfer.easy());
+    multi_.remove(transfer.easy());
     auto node = inFlight_.extract(transfer.id());
     // After a failure the handle remembers that it tried again, and would give up sooner the next time.
     if (result == CURLE_OK)
@@ -338,9 +238,10 @@ milliseconds HttpEngine::Impl::waitMillis() const
 {
     if (!finished_.empty())
         return milliseconds(0);
-    if (!deadline_)
+    const auto& deadline = multi_.deadline();
+    if (!deadline)
         return milliseconds(-1);
-    return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(*deadline_ - Clock::now()));
+    return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(*deadline - Clock::now()));
 }
 
 void HttpEngine::Impl::forget()
@@ -349,8 +250,8 @@ void HttpEngine::Impl::forget()
     idle_.clear();
     idle_.shrink_to_fit();
     renewConnections();
-    if (inFlight_.empty() && keepsAnswers())
-        openMulti();
+    if (inFlight_.empty())
+        multi_.forget();
     wipeFreedMemory();
     wipeUnusedStack();
 }

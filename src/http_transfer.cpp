@@ -13,9 +13,8 @@
 #include <new>
 #include <utility>
 
-#include <openssl/ssl.h>
-
 #include "base64.hpp"
+#include "tls.hpp"
 
 #ifdef POSTGRES_H
 #error pure C++: nothing included here may lead to Postgres
@@ -27,7 +26,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t firstCapacity = 4096;
 // libcurl 7.88 takes HTTP/2 from the network in pieces of 32 kB, and misses the end of an answer when it cannot pass on
 // a piece at once.
 constexpr long readAtOnce = 33'000; // more than freeWiped() wipes
@@ -51,12 +49,6 @@ void set(CURL* easy, CURLoption option, Value value)
 const char* orNull(const std::string& text)
 {
     return text.empty() ? nullptr : text.c_str();
-}
-
-bool usesOpenSsl()
-{
-    const char* library = curl_version_info(CURLVERSION_NOW)->ssl_version;
-    return library != nullptr && std::strstr(library, "OpenSSL") != nullptr;
 }
 
 // Printable ASCII, and not too much of it: it goes to logs and tables.
@@ -93,30 +85,6 @@ bool isOneLine(std::string_view text)
     return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; });
 }
 
-// Of the connection that a request has at present. Null: it has none, or another library than OpenSSL keeps it.
-SSL* tlsOf(CURL* easy)
-{
-    const curl_tlssessioninfo* session = nullptr;
-    if (curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK ||
-        session->backend != CURLSSLBACKEND_OPENSSL)
-        return nullptr;
-    return static_cast<SSL*>(session->internals);
-}
-
-bool isHttp2(const SSL* tls)
-{
-    const unsigned char* protocol = nullptr;
-    unsigned int length = 0;
-    SSL_get0_alpn_selected(tls, &protocol, &length);
-    return std::string_view(reinterpret_cast<const char*>(protocol), length) == "h2";
-}
-
-void wipe(std::string& text) noexcept
-{
-    ::explicit_bzero(text.data(), text.size());
-    text.clear();
-}
-
 } // namespace
 
 Transfer* Transfer::of(CURL* easy)
@@ -127,7 +95,7 @@ Transfer* Transfer::of(CURL* easy)
 }
 
 Transfer::Transfer(const Options& options, std::uint64_t generation, SocketWatch& sockets)
-    : easy_(curl_easy_init()), generation_(generation), maxResponseSize_(options.maxResponseSize)
+    : easy_(curl_easy_init()), generation_(generation), response_(options.maxResponseSize)
 {
     CURL* const easy = easy_.get();
     if (easy == nullptr)
@@ -158,8 +126,8 @@ Transfer::Transfer(const Options& options, std::uint64_t generation, SocketWatch
     set(easy, CURLOPT_CAINFO, orNull(options.caFile));
     set(easy, CURLOPT_CAPATH, static_cast<const char*>(nullptr));
     set(easy, CURLOPT_CA_CACHE_TIMEOUT, caCacheSeconds);
-    if (usesOpenSsl())
-        set(easy, CURLOPT_SSL_CTX_FUNCTION, onTlsContext);
+    if (!tls::wipeWhatWasRead(easy))
+        throw std::bad_alloc();
 
     set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connectTimeout.count()));
     set(easy, CURLOPT_MAXAGE_CONN, longestIdleSeconds);
@@ -185,7 +153,6 @@ bool Transfer::prepare(Request&& request, const Options& options, const Connecti
     join(connections);
     id_ = request.id;
     timesIssued_ = timesTurnedBack_ = 0;
-    isTooLarge_ = false;
     error_[0] = '\0';
     method_ = std::move(request.method);
     body_ = std::move(request.body);
@@ -281,21 +248,20 @@ int Transfer::onIssue(void* self, char*, char*, int, int) noexcept
 bool Transfer::takeConnection() noexcept
 {
     letConnectionGo();
-    SSL* const tls = tlsOf(easy());
-    if (tls == nullptr)
+    const void* const connection = tls::connectionOf(easy());
+    if (connection == nullptr)
         return true;
-    if (isHttp2(tls)) {
-        // It serves many requests: OpenSSL keeps its buffers, which otherwise it wipes, frees and takes anew for each
-        // record.
-        SSL_clear_mode(tls, SSL_MODE_RELEASE_BUFFERS);
+    if (tls::isHttp2(easy())) {
+        tls::keepBuffers(easy());
         return true;
     }
     // One that is done has lost it, though its end may not have been noticed here.
-    if (CURL* const other = connections_->holder(tls); other != nullptr && tlsOf(other) == tls)
+    if (CURL* const other = connections_->holder(connection);
+        other != nullptr && tls::connectionOf(other) == connection)
         return false;
-    if (!connections_->hold(tls, easy()))
+    if (!connections_->hold(connection, easy()))
         return false;
-    held_ = tls;
+    held_ = connection;
     return true;
 }
 
@@ -307,41 +273,11 @@ void Transfer::letConnectionGo() noexcept
 
 std::size_t Transfer::onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept
 {
-    const bool isKept = static_cast<Transfer*>(self)->keep(bytes, size);
+    auto& transfer = *static_cast<Transfer*>(self);
+    const auto announced = std::max<curl_off_t>(0, numberOf(transfer.easy(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T));
+    const bool isKept = transfer.response_.append(bytes, size, static_cast<std::size_t>(announced));
     ::explicit_bzero(bytes, size); // curl frees it as it is: see freeWiped()
     return isKept ? size : 0;
-}
-
-// What the answer says that it has, or room to grow.
-std::size_t Transfer::capacityFor(std::size_t needed) const
-{
-    if (const auto announced = numberOf(easy(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T);
-        announced >= static_cast<curl_off_t>(needed))
-        return std::min(static_cast<std::size_t>(announced), maxResponseSize_);
-    return std::max({needed, 2 * response_.capacity(), firstCapacity});
-}
-
-bool Transfer::keep(const char* bytes, std::size_t size)
-{
-    const std::size_t needed = response_.size() + size;
-    if (needed > maxResponseSize_) {
-        isTooLarge_ = true;
-        return false;
-    }
-    if (needed > response_.capacity()) {
-        // An answer may hold a token, so the smaller buffer is wiped, which std::string would not do.
-        try {
-            std::string larger;
-            larger.reserve(capacityFor(needed));
-            larger = response_;
-            wipe(response_);
-            response_.swap(larger);
-        } catch (const std::bad_alloc&) {
-            return false;
-        }
-    }
-    response_.append(bytes, size);
-    return true;
 }
 
 curl_socket_t Transfer::onOpenSocket(void* sockets, curlsocktype, curl_sockaddr* address) noexcept
@@ -353,13 +289,6 @@ int Transfer::onCloseSocket(void* sockets, curl_socket_t socket) noexcept
 {
     static_cast<SocketWatch*>(sockets)->close(socket);
     return 0;
-}
-
-// OpenSSL leaves what it decrypted in its buffer, unless told to wipe it.
-CURLcode Transfer::onTlsContext(CURL*, void* context, void*) noexcept
-{
-    SSL_CTX_set_options(static_cast<SSL_CTX*>(context), SSL_OP_CLEANSE_PLAINTEXT);
-    return CURLE_OK;
 }
 
 bool Transfer::wasHttp2() const
@@ -380,7 +309,7 @@ Transport Transfer::transportOf(CURLcode result) const
 {
     if (result == CURLE_OK)
         return Transport::answered;
-    if (isTooLarge_)
+    if (response_.isTooLarge())
         return Transport::too_large;
     if (timesIssued_ == 0)
         return Transport::unreachable;
@@ -390,7 +319,7 @@ Transport Transfer::transportOf(CURLcode result) const
 Reply Transfer::finish(CURLcode result)
 {
     std::string error;
-    if (isTooLarge_)
+    if (response_.isTooLarge())
         error = "Twilio's answer is larger than twilio.max_response_size";
     else if (result == CURLE_ABORTED_BY_CALLBACK)
         error = timesIssued_ > 0 ? "the connection broke after the request had been sent"
@@ -418,7 +347,7 @@ Reply Transfer::makeReply(Transport transport, std::string error)
     if (timesIssued_ > 0)
         curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &reply.status);
     reply.duration = std::chrono::microseconds(numberOf(easy, CURLINFO_TOTAL_TIME_T));
-    reply.body.swap(response_);
+    reply.body = response_.take();
     if (reply.status != 0) {
         reply.requestId = headerOf(easy, "Twilio-Request-Id");
         if (const auto seconds = numberOf(easy, CURLINFO_RETRY_AFTER); seconds > 0)
@@ -442,7 +371,7 @@ void Transfer::clear() noexcept
     for (Line* line : {&authorization_, &contentType_, &accept_, &expect_})
         line->text.wipe();
     wipe(body_);
-    wipe(response_);
+    response_.clear();
 }
 
 } // namespace twilio

@@ -12,6 +12,7 @@
 
 #include "connections.hpp"
 #include "http_engine.hpp"
+#include "response_body.hpp"
 #include "socket_watch.hpp"
 
 namespace twilio {
@@ -70,15 +71,12 @@ private:
     static std::size_t onBody(char* bytes, std::size_t, std::size_t size, void* self) noexcept;
     static curl_socket_t onOpenSocket(void* sockets, curlsocktype, curl_sockaddr* address) noexcept;
     static int onCloseSocket(void* sockets, curl_socket_t socket) noexcept;
-    static CURLcode onTlsContext(CURL*, void* context, void*) noexcept;
 
     bool takeConnection() noexcept;
     void letConnectionGo() noexcept;
     void setMethod();
     void setHeaders(const Request& request);
     void addLine(Line& line, std::string_view text);
-    std::size_t capacityFor(std::size_t needed) const;
-    bool keep(const char* bytes, std::size_t size);
     Transport transportOf(CURLcode result) const;
     Reply makeReply(Transport transport, std::string error);
 
@@ -100,9 +98,7 @@ private:
     int timesIssued_ = 0;
     int timesTurnedBack_ = 0;
     const void* held_ = nullptr; // the connection that it has to itself
-    bool isTooLarge_ = false;
-    std::size_t maxResponseSize_;
-    std::string response_;
+    ResponseBody response_;
     char error_[CURL_ERROR_SIZE] = {};
 };
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -61,5 +62,12 @@ private:
     std::unique_ptr<char[]> bytes_;
     std::size_t size_ = 0;
 };
+
+// A text that may hold one.
+inline void wipe(std::string& text) noexcept
+{
+    ::explicit_bzero(text.data(), text.size());
+    text.clear();
+}
 
 } // namespace twilio

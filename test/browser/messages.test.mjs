@@ -337,27 +337,6 @@ test('of a message with pictures or for later that is said, also where it has no
   await item(page, 'See you').filter({ hasText: /planned for \d+ \w+ \d{4}/ }).waitFor();
 });
 
-test('numbers are told to report here, and what they receive is shown', async (t) => {
-  const { tenant, page } = await openVerified(t);
-  await page.getByRole('button', { name: 'Receive messages here' }).press('Enter');
-  await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'numbers-title', 'the focus is not lost');
-  const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
-  assert.deepEqual(
-    told.map(({ params }) => params.map(([name]) => name)),
-    Array(2).fill(['SmsUrl', 'SmsMethod', 'SmsApplicationSid', 'StatusCallback', 'StatusCallbackMethod']),
-  );
-  const inbound = {
-    account: tenant.sid,
-    from: '+15558675310',
-    to: '+15005550006',
-    body: 'Do you have time?',
-    send: true,
-  };
-  assert.equal((await stack.twilio('POST', 'inbound', inbound)).status, 200);
-  await item(page, 'Do you have time?').filter({ hasText: 'Received' }).waitFor();
-});
-
 test("where the server does not know the browser's time zone, days are counted by its offset", async (t) => {
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, null, { timezoneId: 'Asia/Kolkata' });
@@ -379,18 +358,6 @@ test("where the server does not know the browser's time zone, days are counted b
     `SELECT extract(epoch FROM now() AT TIME ZONE '${zone}' - now() AT TIME ZONE 'Asia/Kolkata') / 60`,
   );
   assert.equal(Number(minutes), 0, zone);
-});
-
-test('why numbers cannot be told to report here is said', async (t) => {
-  const { tenant, page } = await openVerified(t);
-  await stack.request('PATCH', `/api/twilio_settings?user_id=eq.${tenant.user}`, {
-    token: tenant.token,
-    body: { is_active: false },
-  });
-  await page.getByRole('button', { name: 'Receive messages here' }).click();
-  await shows(page, '#numbers-empty', 'The Twilio account is switched off.');
-  assert.doesNotMatch(await page.locator('#numbers').innerText(), /list could not be fetched/);
-  await page.waitForFunction(() => /switched off/.test(document.querySelector('#announcer').textContent));
 });
 
 test('another user sees none of it', async (t) => {

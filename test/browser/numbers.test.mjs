@@ -1,9 +1,11 @@
-// The account's numbers on the settings page, in Chromium on the real stack: the list, and the choice of a sender.
+// The account's numbers on the settings page, in Chromium on the real stack: the list, the choice of a sender, and
+// that they report here.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { startStack, until } from '../rest/stack.mjs';
 import { assertAccessible, openPage, shows, startBrowser } from './browser.mjs';
+import { item, verifiedPages } from './messages.mjs';
 import { NUMBERS, configure, lookAgain, saved, storedOf } from './settings.mjs';
 
 const stack = await startStack();
@@ -14,6 +16,7 @@ after(async () => {
 });
 
 const stored = storedOf(stack);
+const openVerified = verifiedPages(browser, stack);
 
 test('a name given at Twilio is text, whatever is in it', async (t) => {
   const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>';
@@ -152,4 +155,37 @@ test('numbers report here when they report to twilio.webhook_url, whatever the b
   await page.reload();
   await shows(page, '#numbers-list', 'Dr Ellis');
   assert.equal(await page.locator('#numbers-receive').isVisible(), false);
+});
+
+test('numbers are told to report here, and what they receive is shown', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await page.getByRole('button', { name: 'Receive messages here' }).press('Enter');
+  await page.locator('#numbers-receive').waitFor({ state: 'hidden' });
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'numbers-title', 'the focus is not lost');
+  const told = await stack.twilio('GET', `ledger?account=${tenant.sid}&method=POST&path=IncomingPhoneNumbers`);
+  assert.deepEqual(
+    told.map(({ params }) => params.map(([name]) => name)),
+    Array(2).fill(['SmsUrl', 'SmsMethod', 'SmsApplicationSid', 'StatusCallback', 'StatusCallbackMethod']),
+  );
+  const inbound = {
+    account: tenant.sid,
+    from: '+15558675310',
+    to: '+15005550006',
+    body: 'Do you have time?',
+    send: true,
+  };
+  assert.equal((await stack.twilio('POST', 'inbound', inbound)).status, 200);
+  await item(page, 'Do you have time?').filter({ hasText: 'Received' }).waitFor();
+});
+
+test('why numbers cannot be told to report here is said', async (t) => {
+  const { tenant, page } = await openVerified(t);
+  await stack.request('PATCH', `/api/twilio_settings?user_id=eq.${tenant.user}`, {
+    token: tenant.token,
+    body: { is_active: false },
+  });
+  await page.getByRole('button', { name: 'Receive messages here' }).click();
+  await shows(page, '#numbers-empty', 'The Twilio account is switched off.');
+  assert.doesNotMatch(await page.locator('#numbers').innerText(), /list could not be fetched/);
+  await page.waitForFunction(() => /switched off/.test(document.querySelector('#announcer').textContent));
 });

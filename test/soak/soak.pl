@@ -240,7 +240,7 @@ my $loaded = time - $started;
 $standin->calm;
 $standin->listener('open');
 waitpid $_, 0 for splice @clients;
-BAIL_OUT('the server is not back') unless $node->poll_query_until('postgres', 'SELECT true');
+takes_connections($node, 'the server is back') or BAIL_OUT('the server is not back');
 try_sql($node, 'DROP EXTENSION IF EXISTS pg_twilio CASCADE', db => 'other');
 
 my $backlog = $node->safe_psql('postgres', "SELECT count(*) FROM twilio_messages WHERE sid IS NULL AND status <> 'failed'");

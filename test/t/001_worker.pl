@@ -79,7 +79,7 @@ for my $signal (qw(TERM KILL))
 	$node->safe_psql('postgres', 'CHECKPOINT');
 	kill $signal, $pid;
 	# After SIGKILL PostgreSQL itself recovers first.
-	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after a worker's SIG$signal");
+	takes_connections($node, "the server takes connections after a worker's SIG$signal");
 	wait_until { my $now = eval { worker_pid($node, 'one') }; $now && $now ne $pid } 10,
 	  '... and the worker is back';
 }
@@ -96,7 +96,7 @@ for my $signal (qw(TERM KILL))
 {
 	my $pid = wait_until { eval { launcher_pid($node) } } 10, 'the launcher runs';
 	kill $signal, $pid;
-	ok($node->poll_query_until('postgres', 'SELECT true'), "the server takes connections after the launcher's SIG$signal");
+	takes_connections($node, "the server takes connections after the launcher's SIG$signal");
 	wait_until { my $now = eval { launcher_pid($node) }; $now && $now ne $pid } 10,
 	  "a launcher killed with SIG$signal is back";
 	wait_until { eval { worker_pid($node, 'one') } } 10, '... and so is the worker';

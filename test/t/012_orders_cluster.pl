@@ -160,7 +160,7 @@ sub crash_with
 	wait_until { posts($standin) - $so_far == 10 } 10, "$name: ten requests are in flight";
 	$standin->calm;
 	$crash->();
-	$node->poll_query_until('postgres', 'SELECT true');
+	takes_connections($node, '... the server recovers');
 	wait_until { eval { parcels($node, $name, 'sent') + parcels($node, $name, 'unknown') == 100 && queued($node, 'unknown') == queued($node) } } 30,
 	  '... after recovery the queued ones are sent, and what was under way is unknown';
 	my $unknown = queued($node, 'unknown');

@@ -75,7 +75,7 @@ for my $round (1 .. $rounds)
 	wait_until { accepted($standin) - $before >= $moment } 60, "round $round: $name after $moment messages";
 	$crash{$name}->();
 	waitpid $_, 0 for @clients;
-	BAIL_OUT('the server is not back') unless $node->poll_query_until('postgres', 'SELECT true');
+	takes_connections($node, "... the server is back") or BAIL_OUT('the server is not back');
 	for my $n (1 .. $tenants)
 	{
 		wait_until { as_user($node, $n, insert($round, $n, 1, $each))->{ok} } 30, "tenant $n writes what is missing";

@@ -18,7 +18,7 @@ use TwilioTest::Session;
 our @EXPORT = qw(
   new_cluster create_database connect_session start_standin other_clock
   run_sql as_user table_contents configure user_id account_sid token
-  wait_until stops_within configured
+  wait_until takes_connections stops_within configured
   launcher_pid worker_pid wait_for_worker kill_worker wait_for_no_worker files_containing process_memory
 );
 
@@ -160,6 +160,14 @@ sub wait_until (&$$)
 	} while (clock_gettime(CLOCK_MONOTONIC) < $end);
 	fail("$what (not within $deadline s)");
 	return $found;
+}
+
+# Waits for a server that recovers. Where psql is refused before it has read the statement, poll_query_until dies.
+sub takes_connections
+{
+	my ($node, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until { eval { $node->safe_psql('postgres', 'SELECT true') } } 60, $what;
 }
 
 # Changes a setting of the server, and waits until it holds.
