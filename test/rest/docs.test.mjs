@@ -216,6 +216,7 @@ test('the codes of refusals are in the list of errors, with their status', async
     ['POST', '/api/rpc/twilio_rotate_key', {}],
     ['POST', '/api/rpc/twilio_retry_message', { id: '018f4a3e-0000-7000-8000-000000000001' }],
     ['GET', '/api/rpc/twilio_messages_per_day?days=0'],
+    ['GET', '/api/rpc/twilio_calls_per_day?days=0'],
   ]) {
     const { status, json } = await stack.request(method, path, { token, body, headers });
     assert.ok(status >= 400 && listed(json.code, status), `${method} ${path}: ${status} ${json?.code}`);

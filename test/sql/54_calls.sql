@@ -351,6 +351,19 @@ SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('3', 32, '0'), 'CallStatus', 'rin
 SELECT call_hook(ARRAY['CallSid', 'CA' || lpad('3', 32, '0'), 'CallStatus', 'completed', 'Direction', 'inbound', 'To', '+15005550001']) AS "the same, about another number";
 SELECT user_id = :'bob' AS bob, to_number, status FROM twilio_calls WHERE direction = 'inbound';
 
+-- twilio_calls_per_day has a row for each day, the first and today included, with the seconds of its calls; another's do not count
+BEGIN;
+DELETE FROM twilio_calls;
+INSERT INTO twilio_calls (to_number, twiml) SELECT '+1202555000' || n, '<Response/>' FROM generate_series(1, 5) n;
+INSERT INTO twilio_calls (user_id, to_number, from_number, twiml) VALUES (:'bob', '+12025550009', '+15005550001', '<Response/>');
+UPDATE twilio_calls c
+SET status = CASE WHEN c.to_number LIKE '%1' THEN 'busy' ELSE 'completed' END, duration = CASE WHEN c.to_number NOT LIKE '%1' THEN 10 END,
+    created_at = d.midnight - CASE right(c.to_number, 1) WHEN '4' THEN interval '1 second' WHEN '5' THEN interval '2 days 1 second' ELSE '0' END
+FROM (SELECT date_trunc('day', now() AT TIME ZONE 'Pacific/Kiritimati') AT TIME ZONE 'Pacific/Kiritimati' AS midnight) d;
+SELECT (now() AT TIME ZONE 'Pacific/Kiritimati')::date - p.day AS ago, p.direction, p.status, p.calls, p.seconds FROM twilio_calls_per_day(3, 'Pacific/Kiritimati') p;
+SELECT attempt('SELECT * FROM twilio_calls_per_day(367)');
+ROLLBACK;
+
 -- neither a webhook nor a look reads a whole table
 DELETE FROM twilio_calls;
 INSERT INTO twilio_calls (to_number, twiml) SELECT '+1202' || (1000000 + n), '<Response/>' FROM generate_series(1, 3000) n;
