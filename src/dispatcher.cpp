@@ -116,9 +116,10 @@ bool Dispatcher::wantsToClaim(TimePoint now) const
         return false;
     if ((refreshWanted_ && now >= refreshNotBefore_) || now >= turns_.nextDue() || now >= turns_.paceAllows())
         return true;
-    // Claims are worth their commit when a good part of the slots is free.
+    // A claim costs about as much as what it brings, where that is a dozen orders. So it waits until it brings as many
+    // as may be in flight; no longer than until a slot is free for which nothing is ready.
     std::size_t const most = static_cast<std::size_t>(settings::maxInFlight);
-    return turns_.mayDeal() && room() >= std::max<std::size_t>(1, most / 4);
+    return room() >= (sender_.inFlight() < most ? 1 : most) && turns_.isWorthAClaim();
 }
 
 // Asks SQL who waits. Costs one index probe per tenant, so it is spaced when it takes long.

@@ -98,6 +98,7 @@ public:
     void leave(const TenantId& tenant);
     std::optional<TenantId> deal(); // whose turn it is; goes to the end
     bool contains(const TenantId& tenant) const { return places_.contains(tenant); }
+    const std::list<TenantId>& members() const { return queue_; } // the next one first
     bool empty() const { return queue_.empty(); }
     std::size_t size() const { return queue_.size(); }
 

@@ -10,7 +10,7 @@ using outbox::Result;
 using std::chrono::milliseconds;
 
 constexpr std::size_t recordAtOnce = 100;
-constexpr milliseconds recordWithin = 20ms;
+constexpr milliseconds recordWithin = 50ms;
 constexpr milliseconds holdFor = 2s;
 constexpr std::size_t nobodysFault = 3; // tenants of whom nothing can be recorded: then it is not their rows
 

@@ -75,6 +75,16 @@ std::vector<Share> Turns::deal(std::size_t free, TimePoint now)
     return shares;
 }
 
+// Half of what may be ready, or less, is as much as one in flight each. Who has more waits for the others.
+bool Turns::isWorthAClaim() const
+{
+    auto const needsMore = [this](const TenantId& user) {
+        const Tenant& tenant = *tenants_.at(user);
+        return tenant.open() <= (openPerSlot - 1) * tenant.ceiling.ceiling();
+    };
+    return mayDeal() && std::any_of(rotation_.members().begin(), rotation_.members().end(), needsMore);
+}
+
 bool Turns::claimed(const std::vector<Share>& shares, const TenantMap<int>& got)
 {
     bool drained = false;

@@ -102,6 +102,25 @@ TEST(Turns, startNoMoreThanTheCeilingAndHoldSomeReady)
     EXPECT_EQ(countOf(turns.deal(100, start), 1), 1);
 }
 
+TEST(Turns, areWorthAClaimWhenATenantHasLittleLeftToStartWhateverOthersHave)
+{
+    Turns turns;
+    turns.list({waiting(1, 4), waiting(2, 4)}, start);
+    auto const shares = turns.deal(100, start);
+    EXPECT_TRUE(turns.isWorthAClaim());
+    turns.claimed(shares, all(shares));
+    for (int i = 0; i < 3; i++) {
+        EXPECT_FALSE(turns.isWorthAClaim()) << "after " << i;
+        turns.started(tenant(1));
+        turns.finished(tenant(1));
+    }
+    turns.started(tenant(1));
+    EXPECT_FALSE(turns.isWorthAClaim()) << "while it is in flight";
+    turns.finished(tenant(1));
+    EXPECT_TRUE(turns.isWorthAClaim());
+    EXPECT_EQ(countOf(turns.deal(100, start), 1), 4);
+}
+
 TEST(Turns, lowerTheCeilingOn429AndRaiseItAfterSuccess)
 {
     Turns turns;
