@@ -116,6 +116,7 @@ CREATE FUNCTION twilio_private.other_calls(wanted @extschema@.twilio_calls) RETU
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET plan_cache_mode = force_custom_plan -- PostgreSQL 18 keeps plans of SQL functions, and while the table is small, takes the primary key
 AS $$
     SELECT c.*
     FROM twilio_private.users_of_account(wanted.user_id) u
