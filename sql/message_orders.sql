@@ -224,8 +224,10 @@ BEGIN
                 WHERE m.status <> 'unknown')));
             UPDATE twilio_private.outbox o
             SET state = 'unknown', due_at = 'infinity', note = coalesce(u.message, 'Twilio has accepted something, and does not say what')
-            FROM unnest(said.order_ids, said.messages) AS u (order_id, message)
-            WHERE o.ctid = ANY (twilio_private.places(said.order_ids)) AND o.id = u.order_id AND o.state = 'sending';
+            FROM (SELECT u.message, o.place
+                  FROM unnest(said.order_ids, said.messages) AS u (order_id, message)
+                  CROSS JOIN LATERAL (SELECT o.ctid AS place FROM twilio_private.outbox o WHERE o.id = u.order_id OFFSET 0) o) u
+            WHERE o.ctid = u.place AND o.state = 'sending';
         WHEN 'expired' THEN
             PERFORM twilio_private.fail_messages(said.user_ids, said.ids, array_fill(NULL::int, ARRAY[cardinality(said.ids)]),
                 ARRAY(SELECT 'Not sent: Twilio could not be given it in time' || coalesce(' (' || m || ').', '.')

@@ -142,9 +142,11 @@ BEGIN
             due_at = CASE r.outcome WHEN 'unknown' THEN 'infinity' ELSE least(coalesce(r.retry_at, clock_timestamp()), o.expires_at) END,
             attempts = o.attempts - CASE r.outcome WHEN 'account' THEN 1 ELSE 0 END,
             note = r.error_message
-        FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
-        WHERE o.ctid = ANY (twilio_private.places(order_ids)) AND o.id = r.order_id AND o.state = 'sending'
-          AND r.outcome IN ('retry', 'account', 'unknown');
+        FROM (SELECT r.*, o.place
+              FROM unnest(order_ids, outcomes, retry_ats, error_messages) AS r (order_id, outcome, retry_at, error_message)
+              CROSS JOIN LATERAL (SELECT o.ctid AS place FROM twilio_private.outbox o WHERE o.id = r.order_id OFFSET 0) o
+              WHERE r.outcome IN ('retry', 'account', 'unknown')) r
+        WHERE o.ctid = r.place AND o.state = 'sending';
     END IF;
 END
 $$;

@@ -215,28 +215,45 @@ COMMENT ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, json
     'The first of these messages of Twilio, created since that time, that may be the wanted one and that no row of a user of the account has or had.';
 REVOKE ALL ON FUNCTION twilio_private.found_among(@extschema@.twilio_messages, jsonb, timestamptz) FROM PUBLIC;
 
--- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs. Orders
--- are claimed as they are due, so these are among the first, and a backlog behind them need not be read.
-CREATE FUNCTION twilio_private.twin_is_under_way(wanted @extschema@.twilio_messages) RETURNS boolean
+-- Orders are claimed as they are due, so these are among the first, and a backlog behind them need not be read. What has
+-- been done since the last VACUUM is passed over all the same, so this is asked once for many looks.
+CREATE FUNCTION twilio_private.messages_under_way(user_ids uuid[]) RETURNS @extschema@.twilio_messages[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off -- it would sort all that is due
 AS $$
 BEGIN
-    RETURN EXISTS (
-        SELECT FROM twilio_private.users_of_account(wanted.user_id) u
-        CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u AND q.due_at <= now()
+    RETURN ARRAY(
+        SELECT m.message
+        FROM (SELECT DISTINCT a.user_id FROM unnest(user_ids) i, twilio_private.users_of_account(i) AS a (user_id)) u
+        CROSS JOIN LATERAL (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = u.user_id AND q.due_at <= now()
                             ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
         -- OFFSET 0 fixes the order of the join: the other way round, it reads all messages.
-        CROSS JOIN LATERAL (SELECT m.* FROM @extschema@.twilio_messages m WHERE m.user_id = o.user_id AND m.id = o.ref OFFSET 0) m
-        WHERE o.state = 'sending' AND o.kind = 'message' AND m.id <> wanted.id
-          AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body AND m.sid IS NULL);
+        CROSS JOIN LATERAL (SELECT m AS message FROM @extschema@.twilio_messages m
+                            WHERE m.user_id = o.user_id AND m.id = o.ref OFFSET 0) m
+        WHERE o.state = 'sending' AND o.kind = 'message' AND (m.message).sid IS NULL);
 END
 $$;
-COMMENT ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) IS
-    'Whether a message that reads the same is being sent at the moment.';
-REVOKE ALL ON FUNCTION twilio_private.twin_is_under_way(@extschema@.twilio_messages) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.messages_under_way(uuid[]) IS
+    'The messages that are being sent at the moment from the accounts of these users.';
+REVOKE ALL ON FUNCTION twilio_private.messages_under_way(uuid[]) FROM PUBLIC;
+
+-- Whose SID is it, where several messages read the same? Those that are being sent right now will learn theirs.
+CREATE FUNCTION twilio_private.twin_is_among(wanted @extschema@.twilio_messages, under_way @extschema@.twilio_messages[]) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM unnest(under_way) m
+        WHERE m.id <> wanted.id AND m.to_number = wanted.to_number AND m.body IS NOT DISTINCT FROM wanted.body
+          AND m.user_id IN (SELECT twilio_private.users_of_account(wanted.user_id)));
+END
+$$;
+COMMENT ON FUNCTION twilio_private.twin_is_among(@extschema@.twilio_messages, @extschema@.twilio_messages[]) IS
+    'Whether one of these messages reads the same and is sent from the same account.';
+REVOKE ALL ON FUNCTION twilio_private.twin_is_among(@extschema@.twilio_messages, @extschema@.twilio_messages[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.look_again(result twilio_private.order_result, subject text, due_at timestamptz) RETURNS void
 LANGUAGE sql
@@ -276,6 +293,7 @@ DECLARE
     wanted @extschema@.twilio_messages;
     earliest timestamptz;
     match jsonb;
+    under_way @extschema@.twilio_messages[];
     next_page text;
 BEGIN
     -- One by one: what one message has taken is no longer there for the next.
@@ -296,13 +314,16 @@ BEGIN
 
         IF result.outcome <> 'sent' OR jsonb_typeof(result.body -> 'messages') IS DISTINCT FROM 'array' THEN
             PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 minutes');
-        ELSIF twilio_private.twin_is_under_way(wanted) THEN
-            PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 seconds');
         ELSE
             earliest := twilio_private.earliest_creation(wanted, ahead => result.at - result.twilio_at);
             match := twilio_private.found_among(wanted, result.body -> 'messages', earliest);
             next_page := twilio_private.next_page('Messages', result.body);
-            IF match IS NOT NULL THEN
+            IF match IS NOT NULL AND under_way IS NULL THEN
+                under_way := twilio_private.messages_under_way(ARRAY(SELECT r.user_id FROM unnest(results) r));
+            END IF;
+            IF match IS NOT NULL AND twilio_private.twin_is_among(wanted, under_way) THEN
+                PERFORM twilio_private.look_again(result, left(result.subject, 1), clock_timestamp() + interval '5 seconds');
+            ELSIF match IS NOT NULL THEN
                 PERFORM twilio_private.apply_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match], 'poll');
                 PERFORM twilio_private.follow_messages(ARRAY[wanted.user_id], ARRAY[wanted.id], ARRAY[match]);
                 PERFORM twilio_private.follow_repeated(wanted.user_id, wanted.id);

@@ -198,8 +198,8 @@ private:
     {
         long const millis = waitMillis();
         pg::guarded([&] {
-            WaitEvent event;
-            (void)WaitEventSetWait(set_, millis, &event, 1, waitEvent_);
+            WaitEvent events[3]; // all: were only the first looked at, the end of the postmaster might have to wait
+            (void)WaitEventSetWait(set_, millis, events, lengthof(events), waitEvent_);
             ResetLatch(MyLatch);
             CHECK_FOR_INTERRUPTS();
         });

@@ -209,7 +209,7 @@ BEGIN;
 CREATE TEMP VIEW rows_read AS SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) AS n FROM pg_stat_xact_user_tables WHERE relid = 'twilio_messages'::regclass;
 SELECT m AS wanted FROM twilio_messages m LIMIT 1 \gset
 SELECT n AS before FROM rows_read \gset
-SELECT twilio_private.twin_is_under_way(:'wanted'), twilio_private.found_among(:'wanted', jsonb_build_array(listed(1, 'one of many') || '{"to": "+12021000001"}'), '-infinity') ->> 'sid' AS found;
+SELECT twilio_private.twin_is_among(:'wanted', twilio_private.messages_under_way(ARRAY[:'alice'::uuid])), twilio_private.found_among(:'wanted', jsonb_build_array(listed(1, 'one of many') || '{"to": "+12021000001"}'), '-infinity') ->> 'sid' AS found;
 SELECT n - :before <= 20 AS few FROM rows_read;
 ROLLBACK;
 DELETE FROM twilio_messages;

@@ -171,6 +171,29 @@ UPDATE twilio_messages SET sid = 'SM' || repeat('1', 32), status = 'pending' WHE
 SELECT cardinality(twilio_private.build_requests('message', array_agg(o))) AS requests FROM twilio_private.outbox o WHERE id = :order;
 ROLLBACK;
 
+-- however many orders are queued again or left in doubt at once, each is read a few times
+BEGIN;
+CREATE TEMP VIEW rows_read AS SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) AS n FROM pg_stat_xact_user_tables WHERE relid = 'twilio_private.outbox'::regclass;
+CREATE FUNCTION end_all(outcome text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    before CONSTANT bigint := (SELECT n FROM rows_read);
+BEGIN
+    PERFORM twilio_private.record_orders(array_agg(o.id), array_agg(outcome), array_agg(503), array_agg(NULL::int), array_agg('later'::text), NULL, NULL,
+                                         array_agg(now()), array_agg(now()))
+    FROM twilio_private.outbox o WHERE o.state = 'sending';
+    RETURN (SELECT n - before <= 20 * 300 FROM rows_read);
+END
+$$;
+SET LOCAL plan_cache_mode = force_generic_plan;
+INSERT INTO twilio_messages (to_number, body) SELECT '+1202' || (1000000 + n), 'one of many' FROM generate_series(1, 300) n;
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
+SELECT end_all('retry') AS few;
+SELECT state, count(*) FROM twilio_private.outbox GROUP BY 1;
+UPDATE twilio_private.outbox SET state = 'sending', attempted_at = now() WHERE kind = 'message';
+SELECT end_all('unknown') AS few;
+SELECT kind, state, count(*) FROM twilio_private.outbox GROUP BY 1, 2 ORDER BY 1;
+ROLLBACK;
+
 DROP VIEW state;
 DELETE FROM twilio_settings;
 SELECT twilio_arm();
