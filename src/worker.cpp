@@ -60,9 +60,10 @@ Options engineOptions()
 // time and gets them back page by page. They are returned when the worker is idle.
 void keepFreedMemory(bool kept)
 {
-    constexpr int most = 8 * 1024 * 1024;
-    mallopt(M_TRIM_THRESHOLD, kept ? most : 0);
-    mallopt(M_MMAP_THRESHOLD, most);
+    constexpr int mostKept = 4 * 1024 * 1024;
+    constexpr int mostInOnePiece = 8 * 1024 * 1024;
+    mallopt(M_TRIM_THRESHOLD, kept ? mostKept : 0);
+    mallopt(M_MMAP_THRESHOLD, mostInOnePiece);
 }
 
 class Worker {
@@ -198,8 +199,11 @@ private:
     {
         long const millis = waitMillis();
         pg::guarded([&] {
-            WaitEvent events[3]; // all: were only the first looked at, the end of the postmaster might have to wait
-            (void)WaitEventSetWait(set_, millis, events, lengthof(events), waitEvent_);
+            // While the latch is set again and again, nothing else is waited for.
+            if (!PostmasterIsAlive())
+                proc_exit(1);
+            WaitEvent event;
+            (void)WaitEventSetWait(set_, millis, &event, 1, waitEvent_);
             ResetLatch(MyLatch);
             CHECK_FOR_INTERRUPTS();
         });

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use TwilioTest;
+use TwilioTest::Chaos;
 use TwilioTest::Messages;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -92,5 +93,21 @@ app('NULL');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
 wait_until { messages_with($node, 'beside %', 'queued') == 60 } 20, 'and when it goes on, all of it is recorded';
 is(duplicates($standin), 0, 'nothing was sent twice');
+
+# ---- busy, when its postmaster is killed --------------------------------------------------------------
+
+app('PERFORM count(*) FROM generate_series(1, 100000)'); # not asleep: who sleeps is told of it
+$node->safe_psql('postgres', <<'END');
+CREATE TRIGGER slow AFTER UPDATE OF sid ON twilio_messages
+	FOR EACH ROW WHEN (NEW.body LIKE 'busy %') EXECUTE FUNCTION dawdle();
+END
+$standin->calm;
+$before = posts($standin);
+write_messages($node, 1, 'busy', 1000);
+wait_until { posts($standin) > $before + 100 } 30, 'a worker has one transaction after the other';
+$worker = process_id($node, 'pg_twilio worker');
+$node->kill9;
+wait_until { !kill 0, $worker } 4, '... and ends with its postmaster';
+cmp_ok(posts($standin), '<', $before + 1000, '... before it has done it all');
 
 TwilioTest::finish();
