@@ -8,7 +8,7 @@
 CREATE TABLE @extschema@.twilio_messages (
     user_id uuid NOT NULL DEFAULT @extschema@.twilio_current_user_id(),
     id uuid NOT NULL DEFAULT twilio_private.uuid_v7(),
-    direction text NOT NULL DEFAULT 'outbound' CONSTRAINT direction_is_known CHECK (direction IN ('outbound', 'inbound')),
+    direction text NOT NULL DEFAULT 'outbound', -- or inbound
     from_number text,
     to_number text NOT NULL,
     body text,
