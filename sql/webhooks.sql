@@ -59,19 +59,20 @@ BEGIN
     webhook := twilio_private.read_webhook(url, body, content_type, method);
     said := webhook.parameters;
 
-    SELECT array_agg(s.user_id ORDER BY s.created_at) INTO owners
-    FROM @extschema@.twilio_settings s
-    JOIN twilio_private.credential c ON c.user_id = s.user_id AND c.kind = 'auth_token'
-    WHERE lower(s.account_sid) = lower(webhook.account_sid) AND s.is_active
-      -- While a token that worked is still believed, the new one is, too: nothing is lost until it has been verified.
-      -- Where there is an API key, it may be that one which Twilio refuses since; the token signs as before.
-      AND (s.is_verified OR c.previous_until > clock_timestamp()
-           OR (s.api_key_sid IS NOT NULL AND s.last_verified_at IS NOT NULL))
-      AND (twilio_private.webhook_valid(s.user_id, c.key_id, c.sealed, url, body, content_type, method, signature)
-           OR (c.previous_until > clock_timestamp()
-               AND twilio_private.webhook_valid(s.user_id, c.previous_key_id, c.previous_sealed,
-                                                url, body, content_type, method, signature)));
-    IF owners IS NULL THEN
+    owners := ARRAY(
+        SELECT s.user_id
+        FROM @extschema@.twilio_settings s
+        JOIN twilio_private.credential c ON c.user_id = s.user_id AND c.kind = 'auth_token'
+        WHERE lower(s.account_sid) = lower(webhook.account_sid) AND s.is_active
+          -- While a token that worked is still believed, the new one is, too: nothing is lost until it has been verified.
+          -- Where there is an API key, it may be that one which Twilio refuses since; the token signs as before.
+          AND (s.is_verified OR c.previous_until > clock_timestamp()
+               OR (s.api_key_sid IS NOT NULL AND s.last_verified_at IS NOT NULL))
+          AND (twilio_private.webhook_valid(s.user_id, c.key_id, c.sealed, url, body, content_type, method, signature)
+               OR (c.previous_until > clock_timestamp()
+                   AND twilio_private.webhook_valid(s.user_id, c.previous_key_id, c.previous_sealed,
+                                                    url, body, content_type, method, signature))));
+    IF owners = '{}' THEN
         PERFORM twilio_private.count_refusal('the signature fits no verified account');
         RETURN NULL;
     END IF;
