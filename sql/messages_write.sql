@@ -210,9 +210,10 @@ REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
 -- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now. What
 -- is nearly 35 days ahead waits here: by Twilio's clock it may be more, and would be refused for good. So does what must
 -- not wait for Twilio's ten hours after its time, for Twilio does not say how ValidityPeriod goes with SendAt.
+-- VOLATILE as clock_timestamp() is: STABLE it could not be inlined, and would be planned anew for each statement.
 CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz, expires_at timestamptz)
 RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE sql VOLATILE
 RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL AND expires_at >= send_at + interval '35900 seconds'
        AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '34 days 23 hours';
 COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, timestamptz) IS

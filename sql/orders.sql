@@ -33,7 +33,7 @@ COMMENT ON COLUMN twilio_private.order_kind.doubt_function IS
     'Function of twilio_private that has what is due looked up before it is sent; null where it may simply be sent again.';
 COMMENT ON COLUMN twilio_private.order_kind.content_type IS 'What the content of its requests is, such as application/json.';
 
--- A domain is compiled once, a CHECK anew for each statement: two of them were a tenth of what it costs to send a message.
+-- A domain, for a CHECK is compiled anew for each statement, which took 4 µs of each message.
 CREATE DOMAIN twilio_private.order_state AS text CONSTRAINT state_is_known CHECK (VALUE IN ('queued', 'sending', 'unknown'));
 COMMENT ON DOMAIN twilio_private.order_state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
 REVOKE ALL ON TYPE twilio_private.order_state FROM PUBLIC;
