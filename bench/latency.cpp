@@ -1,8 +1,8 @@
-// One message at a time: from the return of its COMMIT to the arrival of its POST at the upstream (arrivals.mjs).
+// One message at a time: from the return of its COMMIT to the arrival of its POST.
 //
-//   latency MESSAGES PAUSE_MS NAME       ARRIVALS names the file that the upstream writes
+//   latency MESSAGES PAUSE_MS NAME       RELAY and UPSTREAM: the port to which the worker sends, and where that leads
 //   latency disk FILE                    what a commit waits for at least: 8 kB more written, and on the disk
-#include "measure.hpp"
+#include "relay.hpp"
 
 #include <cstring>
 
@@ -31,26 +31,24 @@ void disk(const char* file)
 
 void messages(int messages, useconds_t pause, const std::string& name)
 {
-    std::ifstream arrivals(environment("ARRIVALS"));
-    for (std::string line; std::getline(arrivals, line);) // of earlier runs
-        ;
+    Relay relay(std::stoi(environment("RELAY")), std::stoi(environment("UPSTREAM")));
     Connection app;
     app.run("SET twilio.user_id = '" + tenantA + "'");
     std::vector<double> delays;
     for (int i = -3; i < messages; i++) {
+        relay.forget();
         app.run("INSERT INTO twilio_messages (to_number, body) VALUES ('+15005550010', 'Your taxi is here.')");
         double const committed = seconds();
-        usleep(std::max<useconds_t>(pause, 50000));
-        arrivals.clear();
-        double nanoseconds = 0;
-        for (int tries = 0; !(arrivals >> nanoseconds); tries++) {
+        useconds_t const soon = std::clamp<useconds_t>(pause, 50000, 1000000); // before the idle worker closes its connection
+        usleep(soon);
+        for (int tries = 0; relay.arrival() == 0; tries++) {
             if (tries == 500)
                 fail("a message did not arrive");
-            arrivals.clear();
             usleep(10000);
         }
         if (i >= 0)
-            delays.push_back((nanoseconds * 1e-9 - committed) * 1e3);
+            delays.push_back((relay.arrival() - committed) * 1e3);
+        usleep(pause - std::min(pause, soon));
     }
     report(name + "_p50_ms", percentile(delays, 0.5));
     report(name + "_p95_ms", percentile(delays, 0.95));

@@ -57,8 +57,8 @@ public:
     bool isListed(const TenantId& user) const;
 
     bool mayDeal() const { return !rotation_.empty() && !allServed_; }
-    bool isWorthAClaim() const; // somebody whose turn it is has little left that could be started
-    TimePoint nextDue() const { return nextDue_; }       // when list() is to be called again at the latest
+    bool isWorthAClaim() const;                    // somebody whose turn it is has little left that could be started
+    TimePoint nextDue() const { return nextDue_; } // when list() is to be called again at the latest
     TimePoint paceAllows() const { return paceAllows_; } // when deal() is
     void forgetIdle();
 

@@ -33,6 +33,7 @@ using std::chrono::milliseconds;
 
 // Secrets are wiped when nothing has happened for this long.
 constexpr milliseconds forgetAfter = 2s;
+constexpr milliseconds betweenTrims = 5s;
 constexpr milliseconds lastWords = 500ms;
 constexpr milliseconds betweenLooks = 500ms;
 
@@ -57,7 +58,8 @@ Options engineOptions()
 }
 
 // Batches take and give back some megabytes many times a second. Left to itself, glibc returns them to the system each
-// time and gets them back page by page. They are returned when the worker is idle.
+// time and gets them back page by page. They are returned when the worker is idle, and now and then while it is busy:
+// what lasts keeps what a burst has left around it.
 void keepFreedMemory(bool kept)
 {
     constexpr int mostKept = 4 * 1024 * 1024;
@@ -166,6 +168,10 @@ private:
         if (busy()) {
             idleSince_ = now;
             forgotten_ = false;
+            if (now >= trimAt_) {
+                malloc_trim(0);
+                trimAt_ = now + betweenTrims;
+            }
         } else if (!forgotten_ && now - idleSince_ >= forgetAfter) {
             credentials_.wipe();
             keepFreedMemory(false);
@@ -234,6 +240,7 @@ private:
     std::uint32_t waitEvent_ = 0;
     TimePoint idleSince_ = Clock::now();
     bool forgotten_ = false;
+    TimePoint trimAt_{};
     TimePoint lookNotBefore_{};
 };
 

@@ -91,6 +91,14 @@ INSERT INTO twilio_private.outbox (user_id, kind, ref, subject) SELECT :'alice',
 SELECT attempt(format('SELECT twilio_private.claim_orders(ARRAY[%L::uuid], ''{9}'', ''{-infinity}'')', :'alice'));
 ROLLBACK;
 
+-- an order of a kind that is not known waits: another version of the extension may have left it
+BEGIN;
+INSERT INTO twilio_private.outbox (user_id, kind, ref) VALUES (:'alice', 'from tomorrow', gen_random_uuid());
+SELECT twilio_arm();
+SELECT count(*) FROM twilio_private.claim_orders(ARRAY[:'alice'::uuid], '{9}', '{-infinity}');
+SELECT kind, state, due_at > now() AS later FROM twilio_private.outbox;
+ROLLBACK;
+
 -- what comes of an attempt: it waits, no longer than it may; is in doubt; or its account is refused, which counts as none
 BEGIN;
 INSERT INTO twilio_messages (to_number, body, expires_at)

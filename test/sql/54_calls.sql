@@ -157,26 +157,26 @@ SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA7777777777777777777
 SELECT count(*) FROM call_answer('sent', 'call_fetch', '{"status": "completed", "duration": "9", "price": "-1", "price_unit": "usd", "start_time": "Thu, 24 Aug 2023 05:01:00 +0000"}');
 INSERT INTO twilio_calls (to_number, twiml) VALUES ('+15005550009', '<Response/>');
 SELECT count(*) FROM call_answer('sent', body => '{"sid": "CA00000000000000000000000000000005"}');
-SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders, duration, price, price_unit, answered_at, ended_at IS NOT NULL AS ended FROM twilio_calls c ORDER BY id;
+SELECT right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ' ORDER BY kind) FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders, duration, price, price_unit, answered_at, ended_at IS NOT NULL AS ended FROM twilio_calls c ORDER BY id;
 DELETE FROM twilio_calls;
 -- two that say different things: which of them Twilio has is not known, and neither is said twice
 INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', format('<Response><Say>%s</Say></Response>', n) FROM generate_series(1, 2) n;
 SELECT count(*) FROM call_answer('unknown');
 SELECT count(*) FROM call_looked_up(listed_call(5));
 SELECT count(*) FROM call_looked_up(listed_call(5));
-SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ' ORDER BY kind) FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
 -- … until Twilio says: then the other was never placed
 SELECT twilio_private.receive_call(ARRAY[user_id], id, jsonb_build_object('CallSid', 'CA' || lpad('5', 32, '0'), 'CallStatus', 'in-progress')) FROM twilio_calls ORDER BY id DESC LIMIT 1;
 SELECT count(*) FROM call_looked_up(listed_call(5));
 SELECT count(*) FROM call_looked_up(listed_call(5));
-SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ') FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
+SELECT substring(twiml, '[12]') AS says, right(sid, 2) AS sid, status, (SELECT string_agg(kind, ' ' ORDER BY kind) FROM twilio_private.outbox WHERE ref = c.id AND kind <> 'call_fetch') AS orders FROM twilio_calls c ORDER BY id;
 DELETE FROM twilio_calls;
 -- one whose end cannot be written down holds up no look for another
 INSERT INTO twilio_calls (to_number, twiml) SELECT '+15005550009', '<Response/>' FROM generate_series(1, 2);
 SELECT count(*) FROM call_answer('unknown');
 UPDATE twilio_private.outbox SET state = 'sending' WHERE id = (SELECT max(id) FROM twilio_private.outbox WHERE kind = 'call');
 SELECT count(*) FROM call_looked_up(VARIADIC '{}');
-SELECT status, (SELECT string_agg(concat_ws('/', kind, left(subject, 1)), ' ') FROM twilio_private.outbox WHERE ref = c.id) AS orders FROM twilio_calls c ORDER BY id;
+SELECT status, (SELECT string_agg(concat_ws('/', kind, left(subject, 1)), ' ' ORDER BY kind) FROM twilio_private.outbox WHERE ref = c.id) AS orders FROM twilio_calls c ORDER BY id;
 DELETE FROM twilio_calls;
 
 -- what is no list proves nothing; 2xx without a call neither
