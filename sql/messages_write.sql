@@ -234,9 +234,10 @@ BEGIN
         RETURN NULL;
     END IF;
     -- One aggregate and no join: for a single row, to start a plan costs more than what it does.
-    SELECT count(*) FILTER (WHERE (n.from_number IS NOT NULL OR n.messaging_service_sid IS NOT NULL)
-                                  AND (SELECT twilio_private.may_send(s) FROM @extschema@.twilio_settings s WHERE s.user_id = n.user_id)
-                                  OR twilio_private.refuse_sending(n.user_id) IS NULL)
+    SELECT count(*) FILTER (WHERE CASE WHEN (n.from_number IS NOT NULL OR n.messaging_service_sid IS NOT NULL)
+                                            AND (SELECT twilio_private.may_send(s) FROM @extschema@.twilio_settings s
+                                                 WHERE s.user_id = n.user_id)
+                                       THEN true ELSE twilio_private.refuse_sending(n.user_id) IS NULL END) -- which never returns
     INTO outbound
     FROM new_rows n WHERE n.direction = 'outbound';
     IF outbound > 0 THEN
