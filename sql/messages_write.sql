@@ -210,9 +210,10 @@ REVOKE ALL ON FUNCTION twilio_private.refuse_sending(uuid) FROM PUBLIC;
 -- Where Twilio can keep a planned message (it needs a Messaging Service, 15 minutes to 35 days ahead) it gets it now. What
 -- is nearly 35 days ahead waits here: by Twilio's clock it may be more, and would be refused for good. So does what must
 -- not wait for Twilio's ten hours after its time, for Twilio does not say how ValidityPeriod goes with SendAt.
+-- VOLATILE as clock_timestamp() is: STABLE it could not be inlined, and would be planned anew for each statement.
 CREATE FUNCTION twilio_private.planned_at_twilio(messaging_service_sid text, send_at timestamptz, expires_at timestamptz)
 RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE sql VOLATILE
 RETURN messaging_service_sid IS NOT NULL AND send_at IS NOT NULL AND expires_at >= send_at + interval '35900 seconds'
        AND send_at BETWEEN clock_timestamp() + interval '15 minutes 30 seconds' AND clock_timestamp() + interval '34 days 23 hours';
 COMMENT ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, timestamptz) IS
@@ -223,29 +224,23 @@ REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, times
 CREATE FUNCTION twilio_private.messages_inserted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Without parameters, the plan made for a bulk statement is kept for single rows.
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
+SET enable_seqscan = off -- a plan that was made while there were few settings is kept
 AS $$
 DECLARE
-    outbound boolean;
-    refused uuid;
-    failed boolean;
+    outbound bigint;
+    ordered bigint;
 BEGIN
     IF current_setting('row_security') = 'off' AND twilio_private.restoring() THEN
         RETURN NULL;
     END IF;
-    SELECT count(*) > 0, (array_agg(n.user_id) FILTER (WHERE n.senderless OR NOT twilio_private.may_send(s) IS TRUE))[1],
-           bool_or(n.failed)
-    INTO outbound, refused, failed
-    FROM (SELECT n.user_id, bool_or(n.from_number IS NULL AND n.messaging_service_sid IS NULL) AS senderless,
-                 bool_or(n.status = 'failed') AS failed
-          FROM new_rows n WHERE n.direction = 'outbound' GROUP BY n.user_id) n
-    LEFT JOIN @extschema@.twilio_settings s ON s.user_id = n.user_id;
-    IF refused IS NOT NULL THEN
-        PERFORM twilio_private.refuse_sending(refused);
-    ELSIF outbound THEN
+    -- One aggregate and no join: for a single row, to start a plan costs more than what it does.
+    SELECT count(*) FILTER (WHERE CASE WHEN (n.from_number IS NOT NULL OR n.messaging_service_sid IS NOT NULL)
+                                            AND (SELECT twilio_private.may_send(s) FROM @extschema@.twilio_settings s
+                                                 WHERE s.user_id = n.user_id)
+                                       THEN true ELSE twilio_private.refuse_sending(n.user_id) IS NULL END) -- which never returns
+    INTO outbound
+    FROM new_rows n WHERE n.direction = 'outbound';
+    IF outbound > 0 THEN
         WITH noted AS (
             INSERT INTO @extschema@.twilio_message_events (user_id, message_id, status, error_code, source)
             SELECT n.user_id, n.id, n.status, n.error_code, 'local' FROM new_rows n WHERE n.direction = 'outbound'
@@ -256,7 +251,8 @@ BEGIN
                     THEN n.created_at ELSE greatest(n.send_at, n.created_at) END,
                n.expires_at
         FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'pending';
-        IF failed THEN
+        GET DIAGNOSTICS ordered = ROW_COUNT;
+        IF ordered < outbound THEN -- to those who have opted out
             PERFORM twilio_private.notify_at_commit(twilio_private.notice(n.user_id, n.id, n.status))
             FROM new_rows n WHERE n.direction = 'outbound' AND n.status = 'failed';
         END IF;

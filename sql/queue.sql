@@ -19,7 +19,7 @@ DECLARE
     default_pace CONSTANT numeric := current_setting('twilio.rate_limit_per_second');
 BEGIN
     RETURN QUERY
-        SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state,
+        SELECT o.user_id, CASE WHEN administrator THEN o.id END, o.kind, CASE WHEN m.id IS NOT NULL THEN o.ref END, o.state::text,
                nullif(o.due_at, 'infinity'), o.expires_at, o.attempts, o.attempted_at,
                date_trunc('milliseconds',
                           clock_timestamp() - coalesce(m.created_at, c.created_at, nullif(o.due_at, 'infinity'), o.attempted_at)),

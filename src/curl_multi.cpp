@@ -88,11 +88,14 @@ void CurlMulti::drive(curl_socket_t socket, int events)
     curl_multi_socket_action(multi_.get(), socket, events, &running);
 }
 
-void CurlMulti::pump()
+void CurlMulti::pump(const Recall& recall)
 {
-    for (const SocketWatch::Event& event : sockets_.look())
+    for (const SocketWatch::Event& event : sockets_.look()) {
+        if (recall)
+            return; // epoll will name the others again
         drive(event.socket, (event.isReadable ? CURL_CSELECT_IN : 0) | (event.isWritable ? CURL_CSELECT_OUT : 0) |
                                 (event.isBroken ? CURL_CSELECT_ERR : 0));
+    }
     if (deadline_ && *deadline_ <= Clock::now()) {
         deadline_.reset();
         drive(CURL_SOCKET_TIMEOUT, 0);

@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 
 #include "clock.hpp"
+#include "recall.hpp"
 #include "socket_watch.hpp"
 
 namespace twilio {
@@ -28,8 +29,8 @@ public:
     bool add(CURL* easy) { return curl_multi_add_handle(multi_.get(), easy) == CURLM_OK; }
     void remove(CURL* easy) { curl_multi_remove_handle(multi_.get(), easy); }
 
-    // Moves everything on that can move, without waiting.
-    void pump();
+    // Moves everything on that can move, without waiting; when recalled, the rest is left to the next call.
+    void pump(const Recall& recall);
 
     struct Done {
         CURL* easy;

@@ -36,7 +36,7 @@ public:
     void configure(Options options);
     void start(Request&& request);
     void cancel(std::uint64_t id);
-    void pump();
+    void pump(const Recall& recall);
     std::optional<Reply> next();
     milliseconds waitMillis() const;
     int descriptor() const { return multi_.sockets().descriptor(); }
@@ -182,13 +182,13 @@ void HttpEngine::Impl::cancel(std::uint64_t id)
     inFlight_.erase(found);
 }
 
-void HttpEngine::Impl::pump()
+void HttpEngine::Impl::pump(const Recall& recall)
 {
     const SignalsBlocked blocked;
     std::optional<SocketWatch::Cork> cork;
     if (std::exchange(startedSincePump_, 0) > 1 && speaksHttp2_)
         cork.emplace(multi_.sockets());
-    multi_.pump();
+    multi_.pump(recall);
     while (const auto done = multi_.nextDone())
         complete(*Transfer::of(done->easy), done->result);
 }
@@ -280,9 +280,9 @@ void HttpEngine::cancel(std::uint64_t id)
 {
     impl_->cancel(id);
 }
-void HttpEngine::pump()
+void HttpEngine::pump(const Recall& recall)
 {
-    impl_->pump();
+    impl_->pump(recall);
 }
 std::optional<Reply> HttpEngine::next()
 {

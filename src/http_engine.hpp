@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 
+#include "recall.hpp"
 #include "reply.hpp"
 #include "secret.hpp"
 
@@ -68,8 +69,8 @@ public:
     // The request, if still in flight, comes back as canceled.
     void cancel(std::uint64_t id);
 
-    // Moves everything on that can move, without waiting.
-    void pump();
+    // Moves everything on that can move, without waiting; when recalled, the rest is left to the next call.
+    void pump(const Recall& recall = notRecalled);
 
     // The next finished request, in the order in which they finished.
     std::optional<Reply> next();

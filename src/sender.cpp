@@ -15,20 +15,21 @@ void Sender::add(Order order, Request request)
     ready_.push_back({std::move(order), std::move(request)});
 }
 
-void Sender::pump()
+bool Sender::pump(const Recall& recall)
 {
-    engine_.pump();
+    engine_.pump(recall);
     while (auto reply = engine_.next())
         if (!take(*reply))
             others_.push_back(std::move(*reply));
-    start();
+    return start();
 }
 
 // A process that was stopped, or a machine, goes on with what it has claimed long ago.
-void Sender::start()
+bool Sender::start()
 {
+    std::size_t started = 0;
     auto const now = std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now());
-    for (auto next = ready_.begin(); next != ready_.end() && mayStart();) {
+    for (auto next = ready_.begin(); next != ready_.end() && mayStart() && started < startedAtOnce;) {
         auto const here = next++;
         TenantId const user = here->order.user;
         if (here->order.expiresAt && here->order.expiresAt <= now) {
@@ -44,11 +45,13 @@ void Sender::start()
             turns_.started(user);
             inFlight_.emplace(here->request.id, std::move(here->order));
             engine_.start(std::move(here->request));
+            started++;
         } else {
             continue;
         }
         ready_.erase(here);
     }
+    return started > 0;
 }
 
 bool Sender::take(Reply& reply)

@@ -42,11 +42,12 @@ public:
     // An order whose claim is committed, counted as ready by turns().claimed().
     void add(Order order, Request request);
 
-    // Fills the slots that are free; pump() does so as well.
-    void start();
+    // Fills slots that are free; pump() does so as well. What starts together is one step of curl, which no recall
+    // cuts short, so it is a part only. True: something was started, and leaves with the next pump().
+    bool start();
 
-    // Moves everything on that can move, without waiting, and collects replies.
-    void pump();
+    // Moves everything on that can move, without waiting, and collects replies. As start().
+    bool pump(const Recall& recall = notRecalled);
 
     std::vector<Answered> takeAnswered();
     std::vector<Refused> takeRefused() { return std::exchange(refused_, {}); }
@@ -65,6 +66,8 @@ private:
         Order order;
         Request request;
     };
+
+    static constexpr std::size_t startedAtOnce = 16;
 
     bool take(Reply& reply);
     void succeed(const Order& order, Reply& reply);

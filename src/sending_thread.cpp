@@ -81,10 +81,12 @@ void SendingThread::lend()
 
 void SendingThread::takeBack() noexcept
 {
+    recall_ = true;
     ::eventfd_write(called_, 1);
     turn_.wait(Turn::threads);
     eventfd_t calls = 0;
     ::eventfd_read(called_, &calls);
+    recall_ = false;
 }
 
 void SendingThread::end() noexcept
@@ -117,9 +119,10 @@ void SendingThread::run() noexcept
 void SendingThread::send()
 {
     pollfd called{called_, POLLIN, 0};
+    bool hasStarted = true;
     do
-        sender_.pump();
-    while (::poll(&called, 1, pauseMillis) == 0);
+        hasStarted = sender_.pump(recall_);
+    while (::poll(&called, 1, hasStarted ? 0 : pauseMillis) == 0);
 }
 
 } // namespace twilio

@@ -55,6 +55,7 @@ private:
 
     Sender& sender_;
     int called_; // an eventfd, readable when the sender is wanted back
+    Recall recall_ = false;
     std::atomic<Turn> turn_ = Turn::workers;
     std::exception_ptr failure_;
     std::optional<pthread_t> thread_;

@@ -21,6 +21,11 @@ SELECT k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid)
 FROM pg_constraint k JOIN public.members m ON m.objid = k.conrelid AND m.classid = 'pg_class'::regclass
 WHERE k.contype IN ('p', 'u', 'f', 'c', 'x') ORDER BY k.conrelid::regclass::text COLLATE "C", k.conname;
 
+\echo -- domains
+SELECT k.contypid::regtype, k.conname, pg_get_constraintdef(k.oid)
+FROM pg_constraint k JOIN public.members m ON m.objid = k.contypid AND m.classid = 'pg_type'::regclass
+ORDER BY k.contypid::regtype::text COLLATE "C", k.conname;
+
 \echo -- indexes
 SELECT pg_get_indexdef(i.indexrelid)
 FROM pg_index i JOIN public.members m ON m.objid = i.indrelid AND m.classid = 'pg_class'::regclass

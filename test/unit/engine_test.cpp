@@ -1,5 +1,6 @@
 // Requests and replies: what is sent, what is kept, what ends how.
 #include <algorithm>
+#include <atomic>
 #include <set>
 
 #include <fcntl.h>
@@ -187,6 +188,30 @@ TEST_F(EngineTest, ownsOneDescriptorThatCanBeNested)
     }
     EXPECT_EQ(engine.next()->status, 201);
     ::close(outer);
+}
+
+TEST_F(EngineTest, leavesWhatHasComeToTheNextCallWhenItIsRecalled)
+{
+    std::atomic<bool> isAsked = false;
+    std::atomic<bool> mayAnswer = false;
+    serve([&](const Received&) {
+        isAsked = true;
+        for (const TimePoint end = Clock::now() + patience; !mayAnswer && Clock::now() < end;)
+            std::this_thread::sleep_for(1ms);
+        return respond(201);
+    });
+    HttpEngine engine(options());
+    engine.start(post(1));
+    for (const TimePoint end = Clock::now() + patience; !isAsked && Clock::now() < end;)
+        engine.pump();
+    mayAnswer = true;
+    pollfd descriptor{engine.descriptor(), POLLIN, 0};
+    ASSERT_EQ(::poll(&descriptor, 1, static_cast<int>(std::chrono::milliseconds(patience).count())), 1);
+    const Recall recalled = true;
+    for (int i = 0; i < 10; i++)
+        engine.pump(recalled);
+    EXPECT_FALSE(engine.next());
+    EXPECT_EQ(wait(engine).status, 201);
 }
 
 TEST_F(EngineTest, restsWhenNothingIsInFlight)

@@ -52,6 +52,20 @@ TEST_F(SenderTest, startsNoMoreThanIsAllowed)
     EXPECT_EQ(sender.ready(), 6u);
 }
 
+TEST_F(SenderTest, startsManyInPartsBetweenWhichItCanBeTakenBack)
+{
+    serve([](const Received&) { return misbehave(Answer::Kind::hang); });
+    HttpEngine engine(options());
+    Sender sender(engine);
+    sender.allow(100);
+    readyFor(sender, 100);
+    add(sender, 1, 40);
+    std::vector<std::size_t> inFlight;
+    while (sender.start())
+        inFlight.push_back(sender.inFlight());
+    EXPECT_EQ(inFlight, (std::vector<std::size_t>{16, 32, 40}));
+}
+
 TEST_F(SenderTest, keepsATenantBelowItsCeiling)
 {
     serve([](const Received&) { return misbehave(Answer::Kind::hang); });
