@@ -26,7 +26,7 @@ export function receive(account, { from, to, body = '', media = [], url, sid: gi
   const sid = givenSid ?? newSid(files.length > 0 ? 'MM' : 'SM');
   const message = {
     sid, account: account.sid, to, from, pinned: true, body, service: null, media: files, segments: segmentCount(body), direction: 'inbound',
-    created, begins: created, initial: 'received', steps: [], ratedAfter: 0, fixedStatus: 'received', fixedSentAt: created, callback: null, deleted: false,
+    created, begins: created, initial: 'received', steps: [], ratedAfter: 0, fixedStatus: 'received', fixedSentAt: created, sentAt: created, callback: null, deleted: false,
   };
   if (!account.messages.get(sid)) account.messages.add(message);
   noteOptOut(account, message);

@@ -23,6 +23,12 @@ export function stateOf(message, now = Date.now()) {
   };
 }
 
+// When a message was sent does not change any more; a list asks for it of a hundred thousand.
+function sentAtOf(message) {
+  message.sentAt ??= stateOf(message).sentAt;
+  return message.sentAt;
+}
+
 export function render(message) {
   const now = Date.now();
   const { status, error_code, sentAt } = stateOf(message, now);
@@ -68,7 +74,7 @@ function create({ world, account, form }) {
     begins: Number.isNaN(sendAt) ? created : sendAt,
     initial: Number.isNaN(sendAt) ? (service ? 'accepted' : 'queued') : 'scheduled',
     steps: messageSteps(account.life, world.fates.pick(account, to, from, body), service !== null),
-    ratedAfter: account.life.price_after, fixedStatus: null, fixedSentAt: null,
+    ratedAfter: account.life.price_after, fixedStatus: null, fixedSentAt: null, sentAt: null,
     callback: first(form, 'StatusCallback') || null, deleted: false,
   };
   account.messages.add(message);
@@ -105,7 +111,7 @@ function list(request) {
   const from = first(query, 'From');
   const inside = dateFilter(query);
   const found = account.messages.newestFirst((message) => (from === undefined || message.from === from)
-    && (!inside || inside(stateOf(message).sentAt ?? message.created)), to);
+    && (!inside || inside(sentAtOf(message) ?? message.created)), to);
   return { body: pageOf('messages', found, request, render) };
 }
 
