@@ -17,7 +17,8 @@ export class Figures {
 
   median = (name) => {
     const values = [...this.all(name)].sort((a, b) => a - b);
-    return values.length === 0 ? null : values[values.length >> 1];
+    const [below, above] = [values[(values.length - 1) >> 1], values[values.length >> 1]];
+    return values.length === 0 ? null : (below + above) / 2;
   };
   total = (name) => (this.has(name) ? this.all(name).reduce((sum, value) => sum + value) : null);
   ratio = (a, b) => (this.has(a) && this.has(b) ? this.median(a) / this.median(b) : null);
