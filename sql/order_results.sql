@@ -4,8 +4,8 @@ CREATE FUNCTION twilio_private.deliver_results(kind text, results twilio_private
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM twilio_private.run_kept((SELECT format('SELECT twilio_private.%I($1)', k.result_function)
-                                     FROM twilio_private.order_kind k WHERE k.kind = deliver_results.kind), results);
+    PERFORM twilio_private.call_results((SELECT k.result_function FROM twilio_private.order_kind k
+                                         WHERE k.kind = deliver_results.kind), results);
 END
 $$;
 COMMENT ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) IS 'Calls the result function of a kind.';

@@ -150,18 +150,16 @@ COMMENT ON FUNCTION twilio_private.waiting_tenants() IS
 disarmed. What a worker has claimed of others it gives back.';
 REVOKE ALL ON FUNCTION twilio_private.waiting_tenants() FROM PUBLIC;
 
--- What EXECUTE would do, without parsing and planning the statement at each call.
-CREATE FUNCTION twilio_private.run_kept(statement text, orders twilio_private.outbox[]) RETURNS twilio_private.order_request[]
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_run_kept';
-COMMENT ON FUNCTION twilio_private.run_kept(text, twilio_private.outbox[]) IS
-    'The value of a statement of these orders ($1), whose plan this session keeps.';
-REVOKE ALL ON FUNCTION twilio_private.run_kept(text, twilio_private.outbox[]) FROM PUBLIC;
+-- The functions of a kind, called by statements whose plans the session keeps.
+CREATE FUNCTION twilio_private.call_requests(function text, orders twilio_private.outbox[]) RETURNS twilio_private.order_request[]
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_call_requests';
+COMMENT ON FUNCTION twilio_private.call_requests(text, twilio_private.outbox[]) IS 'What a request_function builds for these orders.';
+REVOKE ALL ON FUNCTION twilio_private.call_requests(text, twilio_private.outbox[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.run_kept(statement text, results twilio_private.order_result[]) RETURNS void
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_run_kept';
-COMMENT ON FUNCTION twilio_private.run_kept(text, twilio_private.order_result[]) IS
-    'Runs a statement with these results ($1), whose plan this session keeps.';
-REVOKE ALL ON FUNCTION twilio_private.run_kept(text, twilio_private.order_result[]) FROM PUBLIC;
+CREATE FUNCTION twilio_private.call_results(function text, results twilio_private.order_result[]) RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_call_results';
+COMMENT ON FUNCTION twilio_private.call_results(text, twilio_private.order_result[]) IS 'Gives these results to a result_function.';
+REVOKE ALL ON FUNCTION twilio_private.call_results(text, twilio_private.order_result[]) FROM PUBLIC;
 
 -- Builds the requests of claimed orders of one kind. Where one order breaks the whole set, each is built alone, and
 -- the broken one ends as poisoned.
@@ -169,23 +167,20 @@ CREATE FUNCTION twilio_private.build_requests(kind text, orders twilio_private.o
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    builder CONSTANT text := (
-        SELECT format('SELECT array_agg(ROW(order_id, method, host, path, content)::twilio_private.order_request)'
-                      ' FROM twilio_private.%I($1)', k.request_function)
-        FROM twilio_private.order_kind k WHERE k.kind = build_requests.kind);
+    builder CONSTANT text := (SELECT k.request_function FROM twilio_private.order_kind k WHERE k.kind = build_requests.kind);
     requests twilio_private.order_request[];
     one twilio_private.outbox;
     broken text;
     locked int := 0;
 BEGIN
     BEGIN
-        RETURN coalesce(twilio_private.run_kept(builder, orders), '{}');
+        RETURN coalesce(twilio_private.call_requests(builder, orders), '{}');
     EXCEPTION WHEN OTHERS THEN
         PERFORM set_config('lock_timeout', '100ms', true);
     END;
     FOREACH one IN ARRAY orders LOOP
         BEGIN
-            requests := requests || twilio_private.run_kept(builder, ARRAY[one]);
+            requests := requests || twilio_private.call_requests(builder, ARRAY[one]);
         EXCEPTION WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
                        OR system_error THEN
             -- This passes by itself, and it waits: the disk is full, or somebody has locked its row; or the whole table, and
