@@ -10,7 +10,7 @@ namespace {
 // Two for each kind of order.
 using Kept = std::map<std::string, pg::Statement>;
 
-std::string quoted(const std::string& name)
+std::string identifier(const std::string& name)
 {
     return pg::guarded([&] { return quote_identifier(name.c_str()); });
 }
@@ -36,7 +36,7 @@ pg::Statement& statementFor(Kept& kept, const char* before, FunctionCallInfo fci
     auto const known = kept.find(function);
     if (known != kept.end())
         return known->second;
-    pg::Statement statement(before + quoted(function) + "($1)", {type});
+    pg::Statement statement(before + identifier(function) + "($1)", {type});
     return kept.emplace(std::move(function), std::move(statement)).first->second;
 }
 
