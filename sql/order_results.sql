@@ -4,7 +4,7 @@ CREATE FUNCTION twilio_private.deliver_results(kind text, results twilio_private
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM twilio_private.call_results((SELECT k.result_function FROM twilio_private.order_kind k
+    PERFORM twilio_private.results_to((SELECT k.result_function FROM twilio_private.order_kind k
                                          WHERE k.kind = deliver_results.kind), results);
 END
 $$;
