@@ -34,8 +34,8 @@ private:
         return pg::guarded([&] {
             Oid const view = get_typ_typrelid(rowType);
             return std::string("SELECT v FROM ") +
-                quote_qualified_identifier(get_namespace_name(get_rel_namespace(view)), get_rel_name(view)) +
-                " v WHERE v.user_id = $1";
+                   quote_qualified_identifier(get_namespace_name(get_rel_namespace(view)), get_rel_name(view)) +
+                   " v WHERE v.user_id = $1";
         });
     }
 
@@ -80,10 +80,16 @@ void forgetAll()
         row.forget();
 }
 
-void atEndOfTransaction(XactEvent, void*) { forgetAll(); }
+void atEndOfTransaction(XactEvent, void*)
+{
+    forgetAll();
+}
 
 // What was read within it may have been its own doing.
-void atEndOfSubtransaction(SubXactEvent, SubTransactionId, SubTransactionId, void*) { forgetAll(); }
+void atEndOfSubtransaction(SubXactEvent, SubTransactionId, SubTransactionId, void*)
+{
+    forgetAll();
+}
 
 UserRow& rowFor(FunctionCallInfo fcinfo)
 {
