@@ -31,12 +31,11 @@ public:
 private:
     static std::string rowOf(Oid rowType)
     {
-        return pg::guarded([&] {
-            Oid const view = get_typ_typrelid(rowType);
-            return std::string("SELECT v FROM ") +
-                   quote_qualified_identifier(get_namespace_name(get_rel_namespace(view)), get_rel_name(view)) +
-                   " v WHERE v.user_id = $1";
+        const char* const view = pg::guarded([&] {
+            Oid const relation = get_typ_typrelid(rowType);
+            return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
         });
+        return std::string("SELECT v FROM ") + view + " v WHERE v.user_id = $1";
     }
 
     void read(const pg_uuid_t& user)
