@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { checkout, startStack } from '../rest/stack.mjs';
+import { checkout, startStack, until } from '../rest/stack.mjs';
 import { expire, openPage, shows, startBrowser } from './browser.mjs';
 import { lookAgain } from './settings.mjs';
 
@@ -359,6 +359,9 @@ test('while it cannot be seen the page asks for nothing; then it looks at once, 
   const tenant = await stack.configuredTenant();
   const page = await openPage(t, browser, stack, null);
   await page.clock.install();
+  const underWay = new Set();
+  page.on('request', (request) => underWay.add(request));
+  for (const end of ['requestfinished', 'requestfailed']) page.on(end, (request) => underWay.delete(request));
   await page.goto(`${stack.url}/twilio-settings?#token=${tenant.token}`);
   await shows(page, '#status', 'Verified');
   await page.locator('#chart svg').waitFor();
@@ -371,6 +374,7 @@ test('while it cannot be seen the page asks for nothing; then it looks at once, 
     Promise.all(['twilio-settings/', 'twilio_messages?*'].map((path) => page.waitForResponse(`**/api/${path}`)));
   await see(false);
   await page.clock.runFor(5000); // what it had in mind before
+  await until('that is over', () => underWay.size === 0);
   await page.evaluate(() => fetch('/twilio-settings/icon.svg'));
   const asked = [];
   page.on('request', (request) => asked.push(new URL(request.url()).pathname));
