@@ -18,7 +18,8 @@ CREATE TABLE twilio_private.order_kind (
     result_function text NOT NULL,
     answer_members text[],
     doubt_function text,
-    content_type text NOT NULL DEFAULT 'application/x-www-form-urlencoded'
+    content_type text NOT NULL DEFAULT 'application/x-www-form-urlencoded',
+    gives_way boolean NOT NULL DEFAULT false
 );
 -- Of no tenant; but a member of pg_write_all_data could have messages repeated.
 ALTER TABLE twilio_private.order_kind ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -32,6 +33,8 @@ COMMENT ON COLUMN twilio_private.order_kind.answer_members IS
 COMMENT ON COLUMN twilio_private.order_kind.doubt_function IS
     'Function of twilio_private that has what is due looked up before it is sent; null where it may simply be sent again.';
 COMMENT ON COLUMN twilio_private.order_kind.content_type IS 'What the content of its requests is, such as application/json.';
+COMMENT ON COLUMN twilio_private.order_kind.gives_way IS
+    'Whether its orders may wait: all such kinds together have a quarter of a user''s requests in flight at most.';
 
 -- A domain, for a CHECK is compiled anew for each statement, which took 4 µs of each message.
 CREATE DOMAIN twilio_private.order_state AS text CONSTRAINT state_is_known CHECK (VALUE IN ('queued', 'sending', 'unknown'));
@@ -67,7 +70,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown.';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown, or queued in a line: see give_way().';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -219,6 +222,83 @@ RETURN 3 * current_setting('twilio.max_in_flight')::integer;
 COMMENT ON FUNCTION twilio_private.most_claimed() IS 'How many orders a worker has claimed at most: in flight, or next to be started.';
 REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 
+-- ---- what gives way -------------------------------------------------------------------------------------------------
+-- Orders are claimed as they are due, so thousands of slow ones that are overdue would hold up what is due after them.
+-- Those of a kind that gives way go in a line of their user's: each that ends lets the next one be due, which then waits
+-- for its turn like all others.
+
+CREATE FUNCTION twilio_private.give_way(claimed twilio_private.outbox[]) RETURNS twilio_private.outbox[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off -- it would sort all that is due
+AS $$
+DECLARE
+    kinds CONSTANT text[] := ARRAY(SELECT k.kind FROM twilio_private.order_kind k WHERE k.gives_way);
+    due_until CONSTANT timestamptz := clock_timestamp();
+    tenant uuid;
+    ids bigint[];
+    places bigint;
+    too_many bigint[] := '{}';
+BEGIN
+    FOR tenant, ids IN
+        SELECT c.user_id, array_agg(c.id ORDER BY c.due_at, c.id) FROM unnest(claimed) c GROUP BY c.user_id
+    LOOP
+        places := (SELECT greatest(1, coalesce(max(s.max_in_flight), current_setting('twilio.user_max_in_flight')::int) / 4)
+                   FROM @extschema@.twilio_settings s WHERE s.user_id = tenant);
+        -- Those under way are among the first.
+        places := places - (
+            SELECT count(*)
+            FROM (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = tenant AND q.due_at <= due_until
+                  ORDER BY q.due_at, q.id LIMIT 2 * twilio_private.most_claimed()) o
+            WHERE o.state = 'sending' AND o.kind = ANY (kinds) AND o.id <> ALL (ids));
+        CONTINUE WHEN places >= cardinality(ids);
+        -- Where these are too many, there may be a crowd of them, which is not to be claimed one after the other.
+        too_many := too_many || ids[greatest(places, 0) + 1 :] || ARRAY(
+            SELECT o.id
+            FROM (SELECT q.id, q.kind FROM twilio_private.outbox q
+                  WHERE q.user_id = tenant AND q.due_at <= due_until AND q.state = 'queued'
+                  ORDER BY q.due_at, q.id LIMIT 2000) next
+            CROSS JOIN LATERAL (SELECT q.id FROM twilio_private.outbox q WHERE q.id = next.id FOR UPDATE SKIP LOCKED) o
+            WHERE next.kind = ANY (kinds));
+    END LOOP;
+    IF too_many = '{}' THEN
+        RETURN claimed;
+    END IF;
+    UPDATE twilio_private.outbox o
+    SET state = 'queued', due_at = 'infinity', attempts = o.attempts - (o.state = 'sending')::int
+    WHERE o.ctid = ANY (twilio_private.places(too_many));
+    RETURN ARRAY(SELECT c FROM unnest(claimed) c WHERE c.id <> ALL (too_many));
+END
+$$;
+COMMENT ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) IS
+    'Those of these claimed orders, of a kind that gives way, that may be sent now. The others, and what else of such kinds their
+users have that is due, are queued in a line.';
+REVOKE ALL ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.let_follow(user_ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+BEGIN
+    UPDATE twilio_private.outbox o SET due_at = clock_timestamp()
+    WHERE o.ctid = ANY (ARRAY(
+        SELECT next.ctid
+        FROM (SELECT u.user_id, count(*) AS ended FROM unnest(user_ids) AS u (user_id) GROUP BY u.user_id) u
+        CROSS JOIN LATERAL (SELECT q.ctid FROM twilio_private.outbox q
+                            WHERE q.user_id = u.user_id AND q.due_at = 'infinity' AND q.state = 'queued'
+                            ORDER BY q.id LIMIT u.ended FOR UPDATE SKIP LOCKED) next));
+    IF FOUND THEN
+        PERFORM twilio_private.wake_worker();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.let_follow(uuid[]) IS
+    'Of each of these users, one for each time that it is named, the next order that give_way() has put in line is due.';
+REVOKE ALL ON FUNCTION twilio_private.let_follow(uuid[]) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[], due_since timestamptz[])
 RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires_at timestamptz,
                username text, credential_kind text, key_id text, sealed bytea,
@@ -232,6 +312,7 @@ DECLARE
     late bigint[];
     requests twilio_private.order_request[];
     returned bigint;
+    gives_way boolean;
     due_until CONSTANT timestamptz := clock_timestamp(); -- a bound of the index, which a volatile function is not
 BEGIN
     IF NOT twilio_private.armed() THEN
@@ -268,10 +349,13 @@ BEGIN
                 LIMIT 2000));
         END IF;
         CONTINUE WHEN claimed IS NULL;
-        requests := twilio_private.build_requests(claimed_kind, claimed);
-        SELECT k.repeatable, k.content_type, array_to_string(k.answer_members, ' ')
-        INTO claim_orders.repeatable, claim_orders.content_type, claim_orders.answer_members
+        SELECT k.repeatable, k.content_type, array_to_string(k.answer_members, ' '), k.gives_way
+        INTO claim_orders.repeatable, claim_orders.content_type, claim_orders.answer_members, gives_way
         FROM twilio_private.order_kind k WHERE k.kind = claimed_kind;
+        IF gives_way THEN
+            claimed := twilio_private.give_way(claimed);
+        END IF;
+        requests := twilio_private.build_requests(claimed_kind, claimed);
         RETURN QUERY
             SELECT r.order_id, o.user_id, o.kind, claim_orders.repeatable, o.attempts, o.expires_at,
                    a.username, a.credential_kind, a.key_id, a.sealed,
@@ -301,6 +385,10 @@ BEGIN
             WHERE o.ctid = ANY (twilio_private.places(ARRAY(
                 SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
               AND o.state = 'sending';
+            IF gives_way THEN
+                PERFORM twilio_private.let_follow(ARRAY(
+                    SELECT c.user_id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r)));
+            END IF;
         END IF;
     END LOOP;
 END
