@@ -34,7 +34,7 @@ COMMENT ON COLUMN twilio_private.order_kind.doubt_function IS
     'Function of twilio_private that has what is due looked up before it is sent; null where it may simply be sent again.';
 COMMENT ON COLUMN twilio_private.order_kind.content_type IS 'What the content of its requests is, such as application/json.';
 COMMENT ON COLUMN twilio_private.order_kind.gives_way IS
-    'Whether its orders may wait: all such kinds together have a quarter of a user''s requests in flight at most.';
+    'Whether its orders hold up no others: of all such kinds together, each user has one request in flight at a time.';
 
 -- A domain, for a CHECK is compiled anew for each statement, which took 4 µs of each message.
 CREATE DOMAIN twilio_private.order_state AS text CONSTRAINT state_is_known CHECK (VALUE IN ('queued', 'sending', 'unknown'));
@@ -70,7 +70,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown, or queued in a line: see give_way().';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown, and in the line of give_way().';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -224,8 +224,8 @@ REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 
 -- ---- what gives way -------------------------------------------------------------------------------------------------
 -- Orders are claimed as they are due, so thousands of slow ones that are overdue would hold up what is due after them.
--- Those of a kind that gives way go in a line of their user's: each that ends lets the next one be due, which then waits
--- for its turn like all others.
+-- Those of a kind that gives way go one at a time: the others that are due wait in a line of their user's, and each that
+-- ends has the next one due, which then waits for its turn behind what was due before.
 
 CREATE FUNCTION twilio_private.give_way(claimed twilio_private.outbox[]) RETURNS twilio_private.outbox[]
 LANGUAGE plpgsql
@@ -238,42 +238,32 @@ DECLARE
     due_until CONSTANT timestamptz := clock_timestamp();
     tenant uuid;
     ids bigint[];
-    places bigint;
-    too_many bigint[] := '{}';
+    one_is_under_way boolean;
+    due bigint[];
+    line bigint[] := '{}';
 BEGIN
     FOR tenant, ids IN
         SELECT c.user_id, array_agg(c.id ORDER BY c.due_at, c.id) FROM unnest(claimed) c GROUP BY c.user_id
     LOOP
-        places := (SELECT greatest(1, coalesce(max(s.max_in_flight), current_setting('twilio.user_max_in_flight')::int) / 4)
-                   FROM @extschema@.twilio_settings s WHERE s.user_id = tenant);
-        -- Those under way are among the first.
-        places := places - (
-            SELECT count(*)
-            FROM (SELECT q.* FROM twilio_private.outbox q WHERE q.user_id = tenant AND q.due_at <= due_until
-                  ORDER BY q.due_at, q.id LIMIT 2 * twilio_private.most_claimed()) o
-            WHERE o.state = 'sending' AND o.kind = ANY (kinds) AND o.id <> ALL (ids));
-        CONTINUE WHEN places >= cardinality(ids);
-        -- Where these are too many, there may be a crowd of them, which is not to be claimed one after the other.
-        too_many := too_many || ids[greatest(places, 0) + 1 :] || ARRAY(
-            SELECT o.id
-            FROM (SELECT q.id, q.kind FROM twilio_private.outbox q
-                  WHERE q.user_id = tenant AND q.due_at <= due_until AND q.state = 'queued'
-                  ORDER BY q.due_at, q.id LIMIT 2000) next
-            CROSS JOIN LATERAL (SELECT q.id FROM twilio_private.outbox q WHERE q.id = next.id FOR UPDATE SKIP LOCKED) o
-            WHERE next.kind = ANY (kinds));
+        -- As messages_under_way(): what is under way is among the first.
+        SELECT coalesce(bool_or(o.state = 'sending' AND o.id <> ALL (ids)), false), array_agg(o.id) FILTER (WHERE o.state = 'queued')
+        INTO one_is_under_way, due
+        FROM (SELECT q.id, q.kind, q.state FROM twilio_private.outbox q WHERE q.user_id = tenant AND q.due_at <= due_until
+              ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
+        WHERE o.kind = ANY (kinds);
+        line := line || ids[CASE WHEN one_is_under_way THEN 1 ELSE 2 END :] || due;
     END LOOP;
-    IF too_many = '{}' THEN
-        RETURN claimed;
-    END IF;
     UPDATE twilio_private.outbox o
     SET state = 'queued', due_at = 'infinity', attempts = o.attempts - (o.state = 'sending')::int
-    WHERE o.ctid = ANY (twilio_private.places(too_many));
-    RETURN ARRAY(SELECT c FROM unnest(claimed) c WHERE c.id <> ALL (too_many));
+    WHERE o.ctid = ANY (ARRAY(
+        SELECT l.ctid FROM unnest(line) i
+        CROSS JOIN LATERAL (SELECT q.ctid FROM twilio_private.outbox q WHERE q.id = i FOR UPDATE SKIP LOCKED) l));
+    RETURN ARRAY(SELECT c FROM unnest(claimed) c WHERE c.id <> ALL (line));
 END
 $$;
 COMMENT ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) IS
-    'Those of these claimed orders, of a kind that gives way, that may be sent now. The others, and what else of such kinds their
-users have that is due, are queued in a line.';
+    'Those of these claimed orders, of a kind that gives way, that go now. The others, and what else of such kinds their users
+have that is due, wait in a line: queued, and due at infinity.';
 REVOKE ALL ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.let_follow(user_ids uuid[]) RETURNS void

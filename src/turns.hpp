@@ -78,6 +78,7 @@ private:
         int inFlight = 0;
         bool listed = false;
         bool listedAsDue = false; // and nothing claimed since
+        bool gotNothing = false;  // when it was
         TimePoint lockedUntil{};
         std::optional<Refusal> refused;
     };
@@ -86,7 +87,6 @@ private:
     Rotation rotation_; // tenants that may have something due
     TimePoint nextDue_ = TimePoint::max();
     TimePoint paceAllows_ = TimePoint::max();
-    TimePoint listedAt_{};
     bool allServed_ = false; // nobody in the rotation may have more at present
 };
 
