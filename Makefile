@@ -9,7 +9,7 @@ EXTENSION  = pg_twilio
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_twilio.control)
 
 # The extension's SQL, one file per subject, in the order in which it is installed.
-SQL_MODULES = engine identity audit checks settings settings_write rotation numbers verify phone_numbers arming \
+SQL_MODULES = engine identity audit checks settings settings_write rotation numbers sender verify phone_numbers arming \
               orders order_results breaker opt_outs messages messages_write message_status message_functions message_orders reconcile reread \
               calls call_status calls_write call_orders call_look webhooks webhook_messages number_webhooks templates usage porting queue status statistics rest privileges
 

@@ -50,10 +50,7 @@ BEGIN
     END IF;
 
     IF NEW.from_number IS NULL THEN
-        SELECT coalesce((SELECT n.phone_number FROM @extschema@.twilio_numbers n WHERE n.user_id = s.user_id AND n.is_default),
-                        s.phone_number)
-        INTO NEW.from_number
-        FROM @extschema@.twilio_settings s WHERE s.user_id = NEW.user_id;
+        NEW.from_number := (twilio_private.sender_of(NEW.user_id)).phone_number;
     END IF;
     -- A client may send back the whole object that it has read.
     NEW.id := twilio_private.uuid_v7();
@@ -81,12 +78,6 @@ $$;
 COMMENT ON FUNCTION twilio_private.call_insert() IS
     'Checks a call to be placed, chooses its caller and sets what the user does not decide.';
 REVOKE ALL ON FUNCTION twilio_private.call_insert() FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.may_call(settings @extschema@.twilio_settings) RETURNS boolean
-LANGUAGE sql IMMUTABLE
-RETURN (settings).is_active AND (settings).is_verified AND (settings).voice_enabled;
-COMMENT ON FUNCTION twilio_private.may_call(@extschema@.twilio_settings) IS 'Whether the account may place calls.';
-REVOKE ALL ON FUNCTION twilio_private.may_call(@extschema@.twilio_settings) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.refuse_calling(user_id uuid) RETURNS void
 LANGUAGE plpgsql
@@ -123,8 +114,8 @@ BEGIN
         RETURN NULL;
     END IF;
     SELECT n.user_id INTO refused
-    FROM new_rows n LEFT JOIN @extschema@.twilio_settings s ON s.user_id = n.user_id
-    WHERE n.direction = 'outbound' AND (n.from_number IS NULL OR twilio_private.may_call(s) IS NOT TRUE) LIMIT 1;
+    FROM new_rows n
+    WHERE n.direction = 'outbound' AND (n.from_number IS NULL OR (twilio_private.sender_of(n.user_id)).may_call IS NOT TRUE) LIMIT 1;
     IF FOUND THEN
         PERFORM twilio_private.refuse_calling(refused);
     END IF;

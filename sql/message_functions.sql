@@ -152,7 +152,7 @@ BEGIN
                   DETAIL = format('Its status is %s.', message.status),
                   HINT = 'Only a message that is failed, undelivered or unresolved can be sent again.';
     END IF;
-    IF NOT EXISTS (SELECT FROM @extschema@.twilio_settings s WHERE s.user_id = owner AND twilio_private.may_send(s)) THEN
+    IF (twilio_private.sender_of(owner)).may_send IS NOT TRUE THEN
         PERFORM twilio_private.refuse_sending(owner);
     END IF;
     IF EXISTS (SELECT FROM @extschema@.twilio_opt_outs o

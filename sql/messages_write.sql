@@ -59,7 +59,7 @@ SET plan_cache_mode = force_generic_plan -- without statistics of phone numbers 
 AS $$
 DECLARE
     size record;
-    opted_out boolean;
+    sender twilio_private.sender;
 BEGIN
     IF current_setting('row_security') = 'off' AND twilio_private.restoring() THEN
         RETURN NEW;
@@ -129,21 +129,13 @@ BEGIN
     NEW.delivered_at := NULL;
 
     IF NEW.from_number IS NULL AND NEW.messaging_service_sid IS NULL THEN
-        -- Subqueries, for to start a join costs more than it does.
-        SELECT s.messaging_service_sid,
-               CASE WHEN s.messaging_service_sid IS NULL THEN
-                   coalesce((SELECT n.phone_number FROM @extschema@.twilio_numbers n WHERE n.user_id = s.user_id AND n.is_default),
-                            s.phone_number) END,
-               EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
-                       WHERE o.user_id = s.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL)
-        INTO NEW.messaging_service_sid, NEW.from_number, opted_out
-        FROM @extschema@.twilio_settings s
-        WHERE s.user_id = NEW.user_id;
-    ELSE
-        opted_out := EXISTS (SELECT FROM @extschema@.twilio_opt_outs o
-                             WHERE o.user_id = NEW.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL);
+        sender := twilio_private.sender_of(NEW.user_id);
+        NEW.messaging_service_sid := sender.messaging_service_sid;
+        NEW.from_number := CASE WHEN sender.messaging_service_sid IS NULL THEN sender.phone_number END;
     END IF;
-    IF opted_out THEN
+    PERFORM FROM @extschema@.twilio_opt_outs o -- a quarter less than EXISTS
+    WHERE o.user_id = NEW.user_id AND o.phone_number = NEW.to_number AND o.opted_in_at IS NULL;
+    IF FOUND THEN
         NEW.status := 'failed';
         NEW.error_code := 21610;
         NEW.error_message := 'The recipient has opted out.';
@@ -158,12 +150,6 @@ $$;
 COMMENT ON FUNCTION twilio_private.message_insert() IS
     'Checks a message to be sent, chooses its sender and sets what the user does not decide.';
 REVOKE ALL ON FUNCTION twilio_private.message_insert() FROM PUBLIC;
-
-CREATE FUNCTION twilio_private.may_send(settings @extschema@.twilio_settings) RETURNS boolean
-LANGUAGE sql IMMUTABLE
-RETURN (settings).is_active AND (settings).is_verified AND (settings).sms_enabled;
-COMMENT ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) IS 'Whether the account may send messages.';
-REVOKE ALL ON FUNCTION twilio_private.may_send(@extschema@.twilio_settings) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.require_working(settings @extschema@.twilio_settings) RETURNS void
 LANGUAGE plpgsql
@@ -235,8 +221,7 @@ BEGIN
     END IF;
     -- One aggregate and no join: for a single row, to start a plan costs more than what it does.
     SELECT count(*) FILTER (WHERE CASE WHEN (n.from_number IS NOT NULL OR n.messaging_service_sid IS NOT NULL)
-                                            AND (SELECT twilio_private.may_send(s) FROM @extschema@.twilio_settings s
-                                                 WHERE s.user_id = n.user_id)
+                                            AND (twilio_private.sender_of(n.user_id)).may_send
                                        THEN true ELSE twilio_private.refuse_sending(n.user_id) IS NULL END) -- which never returns
     INTO outbound
     FROM new_rows n WHERE n.direction = 'outbound';

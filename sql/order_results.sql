@@ -8,7 +8,7 @@ DECLARE
     gives_way boolean;
 BEGIN
     SELECT k.result_function, k.gives_way INTO taker, gives_way FROM twilio_private.order_kind k WHERE k.kind = deliver_results.kind;
-    PERFORM twilio_private.call_results(taker, results);
+    PERFORM twilio_private.results_to(taker, results);
     IF gives_way THEN
         PERFORM twilio_private.let_follow(ARRAY(SELECT r.user_id FROM unnest(results) r WHERE r.outcome <> 'retry'));
     END IF;

@@ -154,15 +154,15 @@ disarmed. What a worker has claimed of others it gives back.';
 REVOKE ALL ON FUNCTION twilio_private.waiting_tenants() FROM PUBLIC;
 
 -- The functions of a kind, called by statements whose plans the session keeps.
-CREATE FUNCTION twilio_private.call_requests(function text, orders twilio_private.outbox[]) RETURNS twilio_private.order_request[]
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_call_requests';
-COMMENT ON FUNCTION twilio_private.call_requests(text, twilio_private.outbox[]) IS 'What a request_function builds for these orders.';
-REVOKE ALL ON FUNCTION twilio_private.call_requests(text, twilio_private.outbox[]) FROM PUBLIC;
+CREATE FUNCTION twilio_private.requests_of(function text, orders twilio_private.outbox[]) RETURNS twilio_private.order_request[]
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_requests_of';
+COMMENT ON FUNCTION twilio_private.requests_of(text, twilio_private.outbox[]) IS 'What a request_function builds for these orders.';
+REVOKE ALL ON FUNCTION twilio_private.requests_of(text, twilio_private.outbox[]) FROM PUBLIC;
 
-CREATE FUNCTION twilio_private.call_results(function text, results twilio_private.order_result[]) RETURNS void
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_call_results';
-COMMENT ON FUNCTION twilio_private.call_results(text, twilio_private.order_result[]) IS 'Gives these results to a result_function.';
-REVOKE ALL ON FUNCTION twilio_private.call_results(text, twilio_private.order_result[]) FROM PUBLIC;
+CREATE FUNCTION twilio_private.results_to(function text, results twilio_private.order_result[]) RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_twilio_results_to';
+COMMENT ON FUNCTION twilio_private.results_to(text, twilio_private.order_result[]) IS 'Gives these results to a result_function.';
+REVOKE ALL ON FUNCTION twilio_private.results_to(text, twilio_private.order_result[]) FROM PUBLIC;
 
 -- Builds the requests of claimed orders of one kind. Where one order breaks the whole set, each is built alone, and
 -- the broken one ends as poisoned.
@@ -177,13 +177,13 @@ DECLARE
     locked int := 0;
 BEGIN
     BEGIN
-        RETURN coalesce(twilio_private.call_requests(builder, orders), '{}');
+        RETURN coalesce(twilio_private.requests_of(builder, orders), '{}');
     EXCEPTION WHEN OTHERS THEN
         PERFORM set_config('lock_timeout', '100ms', true);
     END;
     FOREACH one IN ARRAY orders LOOP
         BEGIN
-            requests := requests || twilio_private.call_requests(builder, ARRAY[one]);
+            requests := requests || twilio_private.requests_of(builder, ARRAY[one]);
         EXCEPTION WHEN transaction_rollback OR object_not_in_prerequisite_state OR insufficient_resources OR operator_intervention
                        OR system_error THEN
             -- This passes by itself, and it waits: the disk is full, or somebody has locked its row; or the whole table, and

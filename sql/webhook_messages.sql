@@ -126,12 +126,12 @@ BEGIN
     END IF;
     RETURN (SELECT u.user_id
             FROM unnest(owners) AS u (user_id)
-            JOIN @extschema@.twilio_settings s ON s.user_id = u.user_id
-            ORDER BY coalesce((SELECT n.phone_number FROM @extschema@.twilio_numbers n WHERE n.user_id = u.user_id AND n.is_default),
-                              s.phone_number) IS NOT DISTINCT FROM owner_of_number.phone_number DESC,
+            JOIN twilio_private.sender s ON s.user_id = u.user_id
+            JOIN @extschema@.twilio_settings t ON t.user_id = u.user_id
+            ORDER BY s.phone_number IS NOT DISTINCT FROM owner_of_number.phone_number DESC,
                      coalesce(s.messaging_service_sid = owner_of_number.messaging_service_sid, false) DESC,
                      EXISTS (SELECT FROM @extschema@.twilio_numbers n
-                             WHERE n.user_id = u.user_id AND n.phone_number = owner_of_number.phone_number) DESC, s.created_at
+                             WHERE n.user_id = u.user_id AND n.phone_number = owner_of_number.phone_number) DESC, t.created_at
             LIMIT 1);
 END
 $$;

@@ -30,12 +30,12 @@ pg::Statement& statementFor(Kept& kept, const char* before, FunctionCallInfo fci
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         throw pg::Failure("22004", "a kind of order needs a function, and something to call it with");
     std::string function(pg::argument(fcinfo, 0));
-    Oid const type = pg::guarded([&] { return get_fn_expr_argtype(fcinfo->flinfo, 1); });
-    if (!isThere(function, type))
-        throw pg::Failure("22023", "a function of a kind of order is not there", "It is called " + function + ".");
     auto const known = kept.find(function);
     if (known != kept.end())
         return known->second;
+    Oid const type = pg::guarded([&] { return get_fn_expr_argtype(fcinfo->flinfo, 1); });
+    if (!isThere(function, type))
+        throw pg::Failure("22023", "a function of a kind of order is not there", "It is called " + function + ".");
     pg::Statement statement(before + identifier(function) + "($1)", {type});
     return kept.emplace(std::move(function), std::move(statement)).first->second;
 }
@@ -68,8 +68,8 @@ using namespace twilio;
 extern "C" {
 
 // function, orders
-PG_FUNCTION_INFO_V1(pg_twilio_call_requests);
-Datum pg_twilio_call_requests(PG_FUNCTION_ARGS)
+PG_FUNCTION_INFO_V1(pg_twilio_requests_of);
+Datum pg_twilio_requests_of(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
         static auto& kept = *new Kept();
@@ -80,8 +80,8 @@ Datum pg_twilio_call_requests(PG_FUNCTION_ARGS)
 }
 
 // function, results
-PG_FUNCTION_INFO_V1(pg_twilio_call_results);
-Datum pg_twilio_call_results(PG_FUNCTION_ARGS)
+PG_FUNCTION_INFO_V1(pg_twilio_results_to);
+Datum pg_twilio_results_to(PG_FUNCTION_ARGS)
 {
     return pg::entry([&]() -> Datum {
         static auto& kept = *new Kept();

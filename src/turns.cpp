@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds whileLocked{200};
 void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
 {
     nextDue_ = TimePoint::max();
+    auto const listedBefore = std::exchange(listedAt_, now);
     allServed_ = false;
     for (auto& [user, tenant] : tenants_)
         tenant->listed = false;
@@ -34,7 +35,7 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
             slot->refused.reset();
         // A transaction that is open has locked what was due and could not be claimed. What has nothing to send is gone.
         if (std::exchange(slot->gotNothing, false) && slot->dueSince == each.dueSince)
-            slot->lockedUntil = now + whileLocked;
+            slot->lockedUntil = listedBefore + whileLocked;
         slot->dueSince = each.dueSince;
         slot->ceiling.setMaximum(each.maxInFlight);
         slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);

@@ -87,6 +87,7 @@ private:
     Rotation rotation_; // tenants that may have something due
     TimePoint nextDue_ = TimePoint::max();
     TimePoint paceAllows_ = TimePoint::max();
+    TimePoint listedAt_{};
     bool allServed_ = false; // nobody in the rotation may have more at present
 };
 

@@ -121,6 +121,29 @@ UPDATE twilio_settings SET messaging_service_sid = 'MG' || repeat('0', 32);
 SELECT from_number, messaging_service_sid FROM twilio_send_sms('+15005550009', 'hi');
 SELECT from_number, messaging_service_sid FROM twilio_send_sms('+15005550009', 'hi', '+15005550012');
 UPDATE twilio_settings SET messaging_service_sid = NULL;
+-- ... read once for all rows of a statement, and again for the next one
+BEGIN;
+SELECT from_number FROM twilio_send_sms('+15005550009', 'hi');
+UPDATE twilio_numbers SET is_default = false;
+SELECT from_number FROM twilio_send_sms('+15005550009', 'hi');
+SAVEPOINT before;
+UPDATE twilio_settings SET phone_number = '+15005550013';
+SELECT from_number FROM twilio_send_sms('+15005550009', 'hi');
+ROLLBACK TO before;
+SELECT from_number FROM twilio_send_sms('+15005550009', 'hi');
+UPDATE twilio_settings SET sms_enabled = false;
+SELECT attempt($$INSERT INTO twilio_messages (to_number, body) VALUES ('+15005550009', 'hi'), ('+15005550010', 'hi')$$);
+UPDATE twilio_settings SET sms_enabled = true;
+RESET ROLE;
+UPDATE twilio_settings SET phone_number = '+15005550014' WHERE user_id = :'bob';
+INSERT INTO twilio_messages (user_id, to_number, body)
+SELECT CASE WHEN g % 2 = 0 THEN :'alice' ELSE :'bob' END::uuid, '+1500555000' || g, 'hi' FROM generate_series(1, 4) g
+RETURNING from_number, to_number;
+CREATE FUNCTION next_number(g int) RETURNS text LANGUAGE sql AS $$
+    UPDATE twilio_settings SET phone_number = '+1500555002' || g WHERE user_id = '00000000-0000-0000-0000-00000000000a'
+    RETURNING '+1500555000' || g $$;
+INSERT INTO twilio_messages (to_number, body) SELECT next_number(g), 'hi' FROM generate_series(1, 3) g RETURNING from_number, to_number;
+ROLLBACK;
 
 -- an idempotency key
 SELECT a.id = b.id AS same FROM twilio_send_sms('+15005550009', 'once', idempotency_key => 'k') a, LATERAL (SELECT a.id) x,
