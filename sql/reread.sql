@@ -7,6 +7,7 @@
 -- of them at once; for the others, which wait in a queue of Twilio's for their turn, later spans of time are listed.
 -- One that may have no event of that time, because an attempt before had the same status or a callback was faster, is
 -- read alone, as often.
+-- All of this gives way to messages, so it may come late.
 -- subject of a message_reread: step, the window's beginning in seconds since 1970, which span, the page if not the first;
 -- of a message_fetch: step and beginning where it is read alone, `scheduled` while Twilio keeps it for later.
 

@@ -33,7 +33,7 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
             rotation_.leave(each.user);
         else
             slot->refused.reset();
-        // A transaction that is open has locked what was due and could not be claimed. What has nothing to send is gone.
+        // A transaction that is open has locked what could not be claimed. What had nothing to send is gone.
         if (std::exchange(slot->gotNothing, false) && slot->dueSince == each.dueSince)
             slot->lockedUntil = listedBefore + whileLocked;
         slot->dueSince = each.dueSince;

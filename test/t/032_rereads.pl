@@ -39,18 +39,18 @@ sub claims { return $node->safe_psql('postgres', "SELECT coalesce(sum(calls), 0)
 # ---- a crowd that is slow ------------------------------------------------------------------------
 
 configured($node, 'twilio.enabled', 'off');
-make_overdue(1200);
+make_overdue(600);
 $standin->behave('delay', ms => 1500, match => { method => 'GET' });
 my $before = claims();
 configured($node, 'twilio.enabled', 'on');
-wait_until { waiting() == 1200 && $node->safe_psql('postgres', "SELECT count(*) > 0 FROM twilio_private.outbox WHERE state = 'sending'") eq 't' } 5,
-  'of 1,200 re-readings that are overdue the first are asked, which takes long';
+wait_until { waiting() == 600 && $node->safe_psql('postgres', "SELECT count(*) > 0 FROM twilio_private.outbox WHERE state = 'sending'") eq 't' } 5,
+  'of 600 re-readings that are overdue the first are asked, which takes long';
 my $id = send_sms($node, 1, body => 'beside a crowd');
 wait_until { message($node, $id, 'sid') } 2, 'a message leaves at once'
   or diag($node->safe_psql('postgres', 'SELECT kind, state, count(*), min(due_at), max(due_at) FROM twilio_private.outbox GROUP BY 1, 2'));
 wait_until { (() = listings()) >= 3 } 10, '... and they go on';
 cmp_ok($standin->stats->{accounts}{ account_sid(1) }{max_in_flight}, '<=', 2, '... one at a time');
-cmp_ok(waiting(), '>', 1150, '... while the others wait');
+cmp_ok(waiting(), '>', 550, '... while the others wait');
 cmp_ok(claims() - $before, '<', 30, '... without being claimed again and again');
 
 # ---- over a crash, and beside a stream of messages -------------------------------------------------
@@ -67,8 +67,8 @@ wait_until { waiting() == 0 } 60, 'in the end all are read again'
   or diag($node->safe_psql('postgres', 'SELECT kind, state, count(*), min(due_at), max(due_at) FROM twilio_private.outbox GROUP BY 1, 2'));
 my %times;
 $times{$_}++ for listings();
-is(scalar keys %times, 1200, '... each');
-cmp_ok((() = listings()) - 1200, '<=', 2, '... once, but for those that were under way at the crash');
+is(scalar keys %times, 600, '... each');
+cmp_ok((() = listings()) - 600, '<=', 2, '... once, but for those that were under way at the crash');
 is(duplicates($standin), 0, 'no message was sent twice');
 
 TwilioTest::finish();
