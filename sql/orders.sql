@@ -227,7 +227,7 @@ REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 -- Those of a kind that gives way go one at a time: the others that are due wait in a line of their user's, and each that
 -- ends has the next one due, which then waits for its turn behind what was due before.
 
-CREATE FUNCTION twilio_private.give_way(claimed twilio_private.outbox[]) RETURNS twilio_private.outbox[]
+CREATE FUNCTION twilio_private.give_way(claimed twilio_private.outbox[], requests twilio_private.order_request[]) RETURNS twilio_private.order_request[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -238,12 +238,14 @@ DECLARE
     due_until CONSTANT timestamptz := clock_timestamp();
     tenant uuid;
     ids bigint[];
+    built bigint[];
     one_is_under_way boolean;
     due bigint[];
     line bigint[] := '{}';
 BEGIN
-    FOR tenant, ids IN
-        SELECT c.user_id, array_agg(c.id ORDER BY c.due_at, c.id) FROM unnest(claimed) c GROUP BY c.user_id
+    FOR tenant, ids, built IN
+        SELECT c.user_id, array_agg(c.id), array_agg(c.id ORDER BY c.due_at, c.id) FILTER (WHERE r.order_id IS NOT NULL)
+        FROM unnest(claimed) c LEFT JOIN unnest(requests) r ON r.order_id = c.id GROUP BY c.user_id
     LOOP
         -- As messages_under_way(): what is under way is among the first.
         SELECT coalesce(bool_or(o.state = 'sending' AND o.id <> ALL (ids)), false), array_agg(o.id) FILTER (WHERE o.state = 'queued')
@@ -251,20 +253,20 @@ BEGIN
         FROM (SELECT q.id, q.kind, q.state FROM twilio_private.outbox q WHERE q.user_id = tenant AND q.due_at <= due_until
               ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
         WHERE o.kind = ANY (kinds);
-        line := line || ids[CASE WHEN one_is_under_way THEN 1 ELSE 2 END :] || due;
+        line := line || built[CASE WHEN one_is_under_way THEN 1 ELSE 2 END :] || due;
     END LOOP;
     UPDATE twilio_private.outbox o
     SET state = 'queued', due_at = 'infinity', attempts = o.attempts - (o.state = 'sending')::int
     WHERE o.ctid = ANY (ARRAY(
         SELECT l.ctid FROM unnest(line) i
         CROSS JOIN LATERAL (SELECT q.ctid FROM twilio_private.outbox q WHERE q.id = i FOR UPDATE SKIP LOCKED) l));
-    RETURN ARRAY(SELECT c FROM unnest(claimed) c WHERE c.id <> ALL (line));
+    RETURN ARRAY(SELECT r FROM unnest(requests) r WHERE r.order_id <> ALL (line));
 END
 $$;
-COMMENT ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) IS
-    'Those of these claimed orders, of a kind that gives way, that go now. The others, and what else of such kinds their users
-have that is due, wait in a line: queued, and due at infinity.';
-REVOKE ALL ON FUNCTION twilio_private.give_way(twilio_private.outbox[]) FROM PUBLIC;
+COMMENT ON FUNCTION twilio_private.give_way(twilio_private.outbox[], twilio_private.order_request[]) IS
+    'Those of these requests of claimed orders, of a kind that gives way, that go now. The others, and what else of such kinds their
+users have that is due, wait in a line: queued, and due at infinity.';
+REVOKE ALL ON FUNCTION twilio_private.give_way(twilio_private.outbox[], twilio_private.order_request[]) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.let_follow(user_ids uuid[]) RETURNS void
 LANGUAGE plpgsql
@@ -303,6 +305,7 @@ DECLARE
     requests twilio_private.order_request[];
     returned bigint;
     gives_way boolean;
+    dropped uuid[];
     due_until CONSTANT timestamptz := clock_timestamp(); -- a bound of the index, which a volatile function is not
 BEGIN
     IF NOT twilio_private.armed() THEN
@@ -339,13 +342,13 @@ BEGIN
                 LIMIT 2000));
         END IF;
         CONTINUE WHEN claimed IS NULL;
+        requests := twilio_private.build_requests(claimed_kind, claimed);
         SELECT k.repeatable, k.content_type, array_to_string(k.answer_members, ' '), k.gives_way
         INTO claim_orders.repeatable, claim_orders.content_type, claim_orders.answer_members, gives_way
         FROM twilio_private.order_kind k WHERE k.kind = claimed_kind;
         IF gives_way THEN
-            claimed := twilio_private.give_way(claimed);
+            requests := twilio_private.give_way(claimed, requests);
         END IF;
-        requests := twilio_private.build_requests(claimed_kind, claimed);
         RETURN QUERY
             SELECT r.order_id, o.user_id, o.kind, claim_orders.repeatable, o.attempts, o.expires_at,
                    a.username, a.credential_kind, a.key_id, a.sealed,
@@ -371,13 +374,17 @@ BEGIN
                               WHERE c.user_id = o.user_id AND s.account_sid = o.account_sid);
         END IF;
         IF cardinality(requests) < cardinality(claimed) THEN
-            DELETE FROM twilio_private.outbox o
-            WHERE o.ctid = ANY (twilio_private.places(ARRAY(
-                SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
-              AND o.state = 'sending';
-            IF gives_way THEN
-                PERFORM twilio_private.let_follow(ARRAY(
-                    SELECT c.user_id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r)));
+            WITH gone AS (
+                DELETE FROM twilio_private.outbox o
+                WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+                    SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
+                  AND o.state = 'sending'
+                RETURNING o.user_id
+            )
+            SELECT array_agg(g.user_id) INTO dropped FROM gone g;
+            IF gives_way AND dropped IS NOT NULL THEN
+                -- Twice as many, for where these had nothing to send, so may have many others.
+                PERFORM twilio_private.let_follow(dropped || dropped);
             END IF;
         END IF;
     END LOOP;
