@@ -112,14 +112,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     result twilio_private.order_result;
+    start timestamptz;
 BEGIN
     FOREACH result IN ARRAY results LOOP
         CONTINUE WHEN result.outcome = 'retry';
         IF result.outcome = 'sent' THEN
             PERFORM twilio_private.apply_call(result.user_id, result.ref, result.body, 'poll');
         END IF;
-        PERFORM twilio_private.follow_call(result.user_id, result.ref, split_part(result.subject, ' ', 1)::int + 1,
-                                           to_timestamp(split_part(result.subject, ' ', 2)::bigint));
+        start := to_timestamp(split_part(result.subject, ' ', 2)::bigint);
+        PERFORM twilio_private.follow_call(
+            result.user_id, result.ref, twilio_private.reread_step(split_part(result.subject, ' ', 1)::int, start) + 1, start);
     END LOOP;
 END
 $$;
@@ -164,7 +166,7 @@ $$;
 COMMENT ON FUNCTION twilio_private.call_end_results(twilio_private.order_result[]) IS 'Takes what came of ending calls.';
 REVOKE ALL ON FUNCTION twilio_private.call_end_results(twilio_private.order_result[]) FROM PUBLIC;
 
-INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members, doubt_function) VALUES
-    ('call', false, 'call_requests', 'call_results', NULL, 'look_for_due_calls'),
-    ('call_end', true, 'call_end_requests', 'call_end_results', NULL, NULL),
-    ('call_fetch', true, 'call_fetch_requests', 'call_fetch_results', NULL, NULL);
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, doubt_function, gives_way) VALUES
+    ('call', false, 'call_requests', 'call_results', 'look_for_due_calls', false),
+    ('call_end', true, 'call_end_requests', 'call_end_results', NULL, false),
+    ('call_fetch', true, 'call_fetch_requests', 'call_fetch_results', NULL, true);

@@ -3,12 +3,19 @@
 CREATE FUNCTION twilio_private.deliver_results(kind text, results twilio_private.order_result[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    taker text;
+    gives_way boolean;
 BEGIN
-    PERFORM twilio_private.results_to((SELECT k.result_function FROM twilio_private.order_kind k
-                                         WHERE k.kind = deliver_results.kind), results);
+    SELECT k.result_function, k.gives_way INTO taker, gives_way FROM twilio_private.order_kind k WHERE k.kind = deliver_results.kind;
+    PERFORM twilio_private.results_to(taker, results);
+    IF gives_way THEN
+        PERFORM twilio_private.let_follow(ARRAY(SELECT r.user_id FROM unnest(results) r WHERE r.outcome <> 'retry'));
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) IS 'Calls the result function of a kind.';
+COMMENT ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) IS
+    'Calls the result function of a kind, and lets follow what waits for orders that have ended.';
 REVOKE ALL ON FUNCTION twilio_private.deliver_results(text, twilio_private.order_result[]) FROM PUBLIC;
 
 -- ---- called by the worker -------------------------------------------------------------------------------------------
@@ -87,10 +94,14 @@ AS $$
     SELECT twilio_private.doubt_orders(ARRAY(
         SELECT o.id FROM twilio_private.outbox o
         WHERE o.state = 'sending' AND o.due_at = 'infinity'
-        LIMIT 100 FOR UPDATE SKIP LOCKED), NULL)
+        LIMIT 100 FOR UPDATE SKIP LOCKED), NULL);
+    -- Who deletes a message deletes its order, which then lets nobody follow.
+    SELECT twilio_private.let_follow(ARRAY(
+        SELECT DISTINCT o.user_id FROM twilio_private.outbox o WHERE o.state = 'queued' AND o.due_at = 'infinity'))
 $$;
 COMMENT ON FUNCTION twilio_private.finish_expired() IS
-    'Ends orders that have waited beyond expires_at, and has those looked up that set_aside() has left in doubt.';
+    'Ends orders that have waited beyond expires_at, has those looked up that set_aside() has left in doubt, and moves lines on that
+have come to a halt.';
 REVOKE ALL ON FUNCTION twilio_private.finish_expired() FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.write_results(

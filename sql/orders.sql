@@ -18,7 +18,8 @@ CREATE TABLE twilio_private.order_kind (
     result_function text NOT NULL,
     answer_members text[],
     doubt_function text,
-    content_type text NOT NULL DEFAULT 'application/x-www-form-urlencoded'
+    content_type text NOT NULL DEFAULT 'application/x-www-form-urlencoded',
+    gives_way boolean NOT NULL DEFAULT false
 );
 -- Of no tenant; but a member of pg_write_all_data could have messages repeated.
 ALTER TABLE twilio_private.order_kind ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -32,6 +33,8 @@ COMMENT ON COLUMN twilio_private.order_kind.answer_members IS
 COMMENT ON COLUMN twilio_private.order_kind.doubt_function IS
     'Function of twilio_private that has what is due looked up before it is sent; null where it may simply be sent again.';
 COMMENT ON COLUMN twilio_private.order_kind.content_type IS 'What the content of its requests is, such as application/json.';
+COMMENT ON COLUMN twilio_private.order_kind.gives_way IS
+    'Whether its orders hold up no others: of all such kinds together, each user has one request in flight at a time.';
 
 -- A domain, for a CHECK is compiled anew for each statement, which took 4 µs of each message.
 CREATE DOMAIN twilio_private.order_state AS text CONSTRAINT state_is_known CHECK (VALUE IN ('queued', 'sending', 'unknown'));
@@ -67,7 +70,7 @@ COMMENT ON COLUMN twilio_private.outbox.kind IS 'Which order_kind it is.';
 COMMENT ON COLUMN twilio_private.outbox.ref IS 'The row of the kind that it is about, e.g. the message.';
 COMMENT ON COLUMN twilio_private.outbox.subject IS 'What else the kind needs to know, e.g. the next page of a list.';
 COMMENT ON COLUMN twilio_private.outbox.state IS 'queued, sending (claimed; in doubt after a crash), unknown (Twilio may have it).';
-COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown.';
+COMMENT ON COLUMN twilio_private.outbox.due_at IS 'Not before this time; infinity while unknown, and in the line of give_way().';
 COMMENT ON COLUMN twilio_private.outbox.expires_at IS 'Not after this time.';
 COMMENT ON COLUMN twilio_private.outbox.attempts IS 'How often it was claimed.';
 COMMENT ON COLUMN twilio_private.outbox.attempted_at IS 'When it was claimed last.';
@@ -219,6 +222,75 @@ RETURN 3 * current_setting('twilio.max_in_flight')::integer;
 COMMENT ON FUNCTION twilio_private.most_claimed() IS 'How many orders a worker has claimed at most: in flight, or next to be started.';
 REVOKE ALL ON FUNCTION twilio_private.most_claimed() FROM PUBLIC;
 
+-- ---- what gives way -------------------------------------------------------------------------------------------------
+-- Orders are claimed as they are due, so thousands of slow ones that are overdue would hold up what is due after them.
+-- Those of a kind that gives way go one at a time: the others that are due wait in a line of their user's, and each that
+-- ends has the next one due, which then waits for its turn behind what was due before.
+
+CREATE FUNCTION twilio_private.give_way(claimed twilio_private.outbox[], requests twilio_private.order_request[]) RETURNS twilio_private.order_request[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off -- it would sort all that is due
+AS $$
+DECLARE
+    kinds CONSTANT text[] := ARRAY(SELECT k.kind FROM twilio_private.order_kind k WHERE k.gives_way);
+    due_until CONSTANT timestamptz := clock_timestamp();
+    tenant uuid;
+    ids bigint[];
+    built bigint[];
+    one_is_under_way boolean;
+    due bigint[];
+    line bigint[] := '{}';
+BEGIN
+    FOR tenant, ids, built IN
+        SELECT c.user_id, array_agg(c.id), array_agg(c.id ORDER BY c.due_at, c.id) FILTER (WHERE r.order_id IS NOT NULL)
+        FROM unnest(claimed) c LEFT JOIN unnest(requests) r ON r.order_id = c.id GROUP BY c.user_id
+    LOOP
+        -- As messages_under_way(): what is under way is among the first.
+        SELECT coalesce(bool_or(o.state = 'sending' AND o.id <> ALL (ids)), false), array_agg(o.id) FILTER (WHERE o.state = 'queued')
+        INTO one_is_under_way, due
+        FROM (SELECT q.id, q.kind, q.state FROM twilio_private.outbox q WHERE q.user_id = tenant AND q.due_at <= due_until
+              ORDER BY q.due_at, q.id LIMIT 1000 + twilio_private.most_claimed()) o
+        WHERE o.kind = ANY (kinds);
+        line := line || built[CASE WHEN one_is_under_way THEN 1 ELSE 2 END :] || due;
+    END LOOP;
+    UPDATE twilio_private.outbox o
+    SET state = 'queued', due_at = 'infinity', attempts = o.attempts - (o.state = 'sending')::int
+    WHERE o.ctid = ANY (ARRAY(
+        SELECT l.ctid FROM unnest(line) i
+        CROSS JOIN LATERAL (SELECT q.ctid FROM twilio_private.outbox q WHERE q.id = i FOR UPDATE SKIP LOCKED) l));
+    RETURN ARRAY(SELECT r FROM unnest(requests) r WHERE r.order_id <> ALL (line));
+END
+$$;
+COMMENT ON FUNCTION twilio_private.give_way(twilio_private.outbox[], twilio_private.order_request[]) IS
+    'Those of these requests of claimed orders, of a kind that gives way, that go now. The others, and what else of such kinds their
+users have that is due, wait in a line: queued, and due at infinity.';
+REVOKE ALL ON FUNCTION twilio_private.give_way(twilio_private.outbox[], twilio_private.order_request[]) FROM PUBLIC;
+
+CREATE FUNCTION twilio_private.let_follow(user_ids uuid[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+BEGIN
+    UPDATE twilio_private.outbox o SET due_at = clock_timestamp()
+    WHERE o.ctid = ANY (ARRAY(
+        SELECT next.ctid
+        FROM (SELECT u.user_id, count(*) AS ended FROM unnest(user_ids) AS u (user_id) GROUP BY u.user_id) u
+        CROSS JOIN LATERAL (SELECT q.ctid FROM twilio_private.outbox q
+                            WHERE q.user_id = u.user_id AND q.due_at = 'infinity' AND q.state = 'queued'
+                            ORDER BY q.id LIMIT u.ended FOR UPDATE SKIP LOCKED) next));
+    IF FOUND THEN
+        PERFORM twilio_private.wake_worker();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION twilio_private.let_follow(uuid[]) IS
+    'Of each of these users, one for each time that it is named, the next order that give_way() has put in line is due.';
+REVOKE ALL ON FUNCTION twilio_private.let_follow(uuid[]) FROM PUBLIC;
+
 CREATE FUNCTION twilio_private.claim_orders(user_ids uuid[], counts integer[], due_since timestamptz[])
 RETURNS TABLE (order_id bigint, user_id uuid, kind text, repeatable boolean, attempts integer, expires_at timestamptz,
                username text, credential_kind text, key_id text, sealed bytea,
@@ -232,6 +304,8 @@ DECLARE
     late bigint[];
     requests twilio_private.order_request[];
     returned bigint;
+    gives_way boolean;
+    dropped uuid[];
     due_until CONSTANT timestamptz := clock_timestamp(); -- a bound of the index, which a volatile function is not
 BEGIN
     IF NOT twilio_private.armed() THEN
@@ -269,9 +343,12 @@ BEGIN
         END IF;
         CONTINUE WHEN claimed IS NULL;
         requests := twilio_private.build_requests(claimed_kind, claimed);
-        SELECT k.repeatable, k.content_type, array_to_string(k.answer_members, ' ')
-        INTO claim_orders.repeatable, claim_orders.content_type, claim_orders.answer_members
+        SELECT k.repeatable, k.content_type, array_to_string(k.answer_members, ' '), k.gives_way
+        INTO claim_orders.repeatable, claim_orders.content_type, claim_orders.answer_members, gives_way
         FROM twilio_private.order_kind k WHERE k.kind = claimed_kind;
+        IF gives_way THEN
+            requests := twilio_private.give_way(claimed, requests);
+        END IF;
         RETURN QUERY
             SELECT r.order_id, o.user_id, o.kind, claim_orders.repeatable, o.attempts, o.expires_at,
                    a.username, a.credential_kind, a.key_id, a.sealed,
@@ -297,10 +374,18 @@ BEGIN
                               WHERE c.user_id = o.user_id AND s.account_sid = o.account_sid);
         END IF;
         IF cardinality(requests) < cardinality(claimed) THEN
-            DELETE FROM twilio_private.outbox o
-            WHERE o.ctid = ANY (twilio_private.places(ARRAY(
-                SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
-              AND o.state = 'sending';
+            WITH gone AS (
+                DELETE FROM twilio_private.outbox o
+                WHERE o.ctid = ANY (twilio_private.places(ARRAY(
+                    SELECT c.id FROM unnest(claimed) c WHERE c.id NOT IN (SELECT r.order_id FROM unnest(requests) r))))
+                  AND o.state = 'sending'
+                RETURNING o.user_id
+            )
+            SELECT array_agg(g.user_id) INTO dropped FROM gone g;
+            IF gives_way AND dropped IS NOT NULL THEN
+                -- Twice as many, for where these had nothing to send, so may have many others.
+                PERFORM twilio_private.let_follow(dropped || dropped);
+            END IF;
         END IF;
     END LOOP;
 END

@@ -48,7 +48,7 @@ BEGIN
         LEFT JOIN twilio_private.breaker b ON b.user_id = o.user_id
         LEFT JOIN @extschema@.twilio_messages m ON m.user_id = o.user_id AND m.id = o.ref
         LEFT JOIN @extschema@.twilio_calls c ON c.user_id = o.user_id AND c.id = o.ref
-        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN ('message_fetch', 'message_reread', 'call_fetch')
+        WHERE (administrator OR o.user_id = caller) AND o.kind NOT IN (SELECT k.kind FROM twilio_private.order_kind k WHERE k.gives_way)
           AND NOT (o.kind IN ('message_look', 'call_look')
                    AND EXISTS (SELECT FROM twilio_private.outbox u WHERE u.ref = o.ref AND u.kind IN ('message', 'call')));
 END

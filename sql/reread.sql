@@ -7,6 +7,7 @@
 -- of them at once; for the others, which wait in a queue of Twilio's for their turn, later spans of time are listed.
 -- One that may have no event of that time, because an attempt before had the same status or a callback was faster, is
 -- read alone, as often.
+-- All of this gives way to messages, so it may come late.
 -- subject of a message_reread: step, the window's beginning in seconds since 1970, which span, the page if not the first;
 -- of a message_fetch: step and beginning where it is read alone, `scheduled` while Twilio keeps it for later.
 
@@ -16,6 +17,14 @@ RETURN window_start + (ARRAY['40 seconds', '10 minutes', '1 hour', '6 hours', '2
 COMMENT ON FUNCTION twilio_private.reread_at(int, timestamptz) IS
     'When messages are read again for the n-th time, null when it was enough.';
 REVOKE ALL ON FUNCTION twilio_private.reread_at(int, timestamptz) FROM PUBLIC;
+
+-- After a day without traffic one does what five have not done.
+CREATE FUNCTION twilio_private.reread_step(step int, window_start timestamptz) RETURNS int
+LANGUAGE sql
+RETURN greatest(step, (SELECT max(n) FROM generate_series(0, 5) n WHERE twilio_private.reread_at(n, window_start) <= clock_timestamp()));
+COMMENT ON FUNCTION twilio_private.reread_step(int, timestamptz) IS
+    'Which re-reading it is, planned as the n-th, by now: the last one whose time has come.';
+REVOKE ALL ON FUNCTION twilio_private.reread_step(int, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION twilio_private.order_reread(user_id uuid, step int, window_start timestamptz) RETURNS void
 LANGUAGE plpgsql
@@ -156,7 +165,7 @@ BEGIN
     method := 'GET';
     host := 'api.twilio.com';
     FOR reread IN
-        SELECT o.id, o.user_id, split_part(o.subject, ' ', 1)::int AS step,
+        SELECT o.id, o.user_id, twilio_private.reread_step(split_part(o.subject, ' ', 1)::int, w.start) AS step,
                w.start AS window_start, split_part(o.subject, ' ', 3)::int AS span, sending.sent_since, sending.sent_before,
                nullif(split_part(o.subject, ' ', 4), '') AS page
         FROM unnest(orders) o
@@ -205,8 +214,8 @@ DECLARE
 BEGIN
     FOREACH result IN ARRAY results LOOP
         CONTINUE WHEN result.outcome = 'retry';
-        step := split_part(result.subject, ' ', 1)::int;
         start := split_part(result.subject, ' ', 2)::bigint;
+        step := twilio_private.reread_step(split_part(result.subject, ' ', 1)::int, to_timestamp(start));
         span := split_part(result.subject, ' ', 3)::int;
         next_page := NULL;
         clock_is_right := coalesce(result.at - result.twilio_at BETWEEN '-10 seconds' AND '10 seconds', true);
@@ -266,9 +275,9 @@ AS $$
 BEGIN
     PERFORM twilio_private.apply_messages(array_agg(r.user_id), array_agg(r.ref), array_agg(r.body), 'poll')
     FROM unnest(results) r WHERE r.outcome = 'sent';
-    PERFORM twilio_private.follow_alone(r.user_id, r.ref, split_part(r.subject, ' ', 1)::int + 1,
-                                        to_timestamp(split_part(r.subject, ' ', 2)::bigint))
-    FROM unnest(results) r WHERE r.outcome <> 'retry' AND r.subject <> 'scheduled';
+    PERFORM twilio_private.follow_alone(p.user_id, p.ref, twilio_private.reread_step(p.step, p.start) + 1, p.start)
+    FROM (SELECT r.user_id, r.ref, split_part(r.subject, ' ', 1)::int AS step, to_timestamp(split_part(r.subject, ' ', 2)::bigint) AS start
+          FROM unnest(results) r WHERE r.outcome <> 'retry' AND r.subject <> 'scheduled') p;
     -- What was planned is still planned, or now goes the way of all others.
     INSERT INTO twilio_private.outbox (user_id, kind, ref, subject, due_at)
     SELECT r.user_id, 'message_fetch', r.ref, r.subject, clock_timestamp() + interval '30 minutes'
@@ -283,6 +292,6 @@ COMMENT ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_re
     'Takes messages that were fetched once more.';
 REVOKE ALL ON FUNCTION twilio_private.message_fetch_results(twilio_private.order_result[]) FROM PUBLIC;
 
-INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members) VALUES
-    ('message_reread', true, 'message_reread_requests', 'message_reread_results', NULL),
-    ('message_fetch', true, 'message_fetch_requests', 'message_fetch_results', twilio_private.message_members());
+INSERT INTO twilio_private.order_kind (kind, repeatable, request_function, result_function, answer_members, gives_way) VALUES
+    ('message_reread', true, 'message_reread_requests', 'message_reread_results', NULL, true),
+    ('message_fetch', true, 'message_fetch_requests', 'message_fetch_results', twilio_private.message_members(), true);

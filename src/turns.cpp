@@ -20,7 +20,7 @@ constexpr std::chrono::milliseconds whileLocked{200};
 void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
 {
     nextDue_ = TimePoint::max();
-    listedAt_ = now;
+    auto const listedBefore = std::exchange(listedAt_, now);
     allServed_ = false;
     for (auto& [user, tenant] : tenants_)
         tenant->listed = false;
@@ -33,6 +33,9 @@ void Turns::list(const std::vector<Waiting>& waiting, TimePoint now)
             rotation_.leave(each.user);
         else
             slot->refused.reset();
+        // A transaction that is open has locked what could not be claimed. What had nothing to send is gone.
+        if (std::exchange(slot->gotNothing, false) && slot->dueSince == each.dueSince)
+            slot->lockedUntil = listedBefore + whileLocked;
         slot->dueSince = each.dueSince;
         slot->ceiling.setMaximum(each.maxInFlight);
         slot->bucket.setRate(each.ratePerSecond, Tenant::burst(each.ratePerSecond), now);
@@ -93,9 +96,7 @@ bool Turns::claimed(const std::vector<Share>& shares, const TenantMap<int>& got)
         int const count = found == got.end() ? 0 : found->second;
         Tenant& tenant = *tenants_.at(share.user);
         tenant.ready += count;
-        // A transaction that is open has locked what is due.
-        if (std::exchange(tenant.listedAsDue, false) && count == 0)
-            tenant.lockedUntil = listedAt_ + whileLocked;
+        tenant.gotNothing = std::exchange(tenant.listedAsDue, false) && count == 0;
         if (count < share.count) {
             tenant.bucket.giveBack(share.count - count);
             rotation_.leave(share.user);

@@ -78,6 +78,7 @@ private:
         int inFlight = 0;
         bool listed = false;
         bool listedAsDue = false; // and nothing claimed since
+        bool gotNothing = false;  // when it was
         TimePoint lockedUntil{};
         std::optional<Refusal> refused;
     };

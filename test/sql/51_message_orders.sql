@@ -308,6 +308,18 @@ SELECT count(*) FROM answer('sent', only_kind => 'message_reread');
 DELETE FROM twilio_messages;
 DELETE FROM twilio_private.outbox;
 
+-- one that comes a day late stands for those that are as late, be it of many messages or of one
+SELECT count(*) FROM generate_series(1, 30) i, twilio_send_sms('+15005550009', 'late ' || i);
+SELECT count(*) FROM answer('sent');
+INSERT INTO twilio_private.outbox (user_id, kind, ref, subject) SELECT user_id, 'message_fetch', id, '0 0' FROM twilio_messages WHERE body = 'late 1';
+UPDATE twilio_private.outbox SET subject = concat_ws(' ', 0, extract(epoch FROM now() - interval '25 hours')::bigint, CASE kind WHEN 'message_reread' THEN '4 page' END);
+SELECT kind FROM answer('sent', '{"messages": []}', only_kind => 'message_reread');
+SELECT kind FROM answer('sent', only_kind => 'message_fetch');
+SELECT kind, count(*), min(left(subject, 1)) AS step, min(round(extract(epoch FROM due_at - now()) / 3600)) AS hours
+FROM twilio_private.outbox WHERE subject IS NOT NULL GROUP BY 1 ORDER BY 1;
+DELETE FROM twilio_messages;
+DELETE FROM twilio_private.outbox;
+
 -- what Twilio sends later is listed later; what no list has shown as sent after a day is fetched
 SELECT count(*) FROM generate_series(1, 60) i, twilio_send_sms('+15005550009', 'queued ' || i);
 SELECT count(*) FROM answer('sent');

@@ -152,6 +152,39 @@ SELECT twilio_private.recover_orders();
 SELECT body, status, orders FROM state;
 ROLLBACK;
 
+-- re-reads hold up nothing: one goes, the others wait in a line without being due; whatever ends has one follow, and where a
+-- line has come to a halt, the safety poll does
+BEGIN;
+INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', 'read ' || i FROM generate_series(1, 7) i;
+UPDATE twilio_messages SET status = 'sent', sid = 'SM' || md5(body) WHERE body <> 'read 3';
+UPDATE twilio_private.outbox SET kind = 'message_fetch', due_at = now() - interval '1 day' + id * interval '1 us';
+INSERT INTO twilio_messages (to_number, body) VALUES ('+15005550009', 'behind them');
+CREATE VIEW line AS SELECT m.body, o.state, o.attempts, o.due_at < 'infinity' AS due FROM twilio_private.outbox o JOIN twilio_messages m ON m.id = o.ref ORDER BY o.id;
+CREATE FUNCTION claim(most int) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT m.body FROM twilio_private.claim_orders(ARRAY['00000000-0000-0000-0000-00000000000a'::uuid], ARRAY[most], '{-infinity}') c
+    JOIN twilio_private.outbox o ON o.id = c.order_id JOIN twilio_messages m ON m.id = o.ref
+$$;
+SELECT twilio_arm();
+SELECT claim(2);
+TABLE line;
+SELECT claim(9);
+SELECT claim(9);
+SELECT twilio_private.record_orders(ARRAY[id], '{retry}', '{429}', NULL, '{later}', NULL, NULL, ARRAY[now() + interval '1 hour'], ARRAY[now()])
+FROM twilio_private.outbox WHERE state = 'sending' AND kind = 'message_fetch';
+TABLE line;
+SELECT twilio_private.let_follow(ARRAY[:'alice'::uuid]);
+SELECT claim(9);
+SELECT twilio_private.record_orders(ARRAY[id], '{rejected}', '{404}', '{20404}', '{gone}', NULL, NULL, NULL, ARRAY[now()])
+FROM twilio_private.outbox WHERE state = 'sending' AND kind = 'message_fetch';
+SELECT claim(9) AS "had nothing to send";
+SELECT claim(9);
+DELETE FROM twilio_messages WHERE body = 'read 4';
+SELECT claim(9) AS "at a halt";
+TABLE line;
+SELECT twilio_private.finish_expired();
+SELECT claim(9);
+ROLLBACK;
+
 -- in a copy that is armed it is the same, also where it was disarmed before
 BEGIN;
 INSERT INTO twilio_messages (to_number, body) SELECT '+15005550009', b FROM unnest(ARRAY['under way', 'queued']) b;

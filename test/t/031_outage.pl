@@ -59,7 +59,7 @@ like($vacuumed, qr/\b0 are dead but not yet removable/, 'vacuum elsewhere is not
 write_messages($node, 2, 'newcomer', 1);
 $standin->listener('open');
 wait_until { sent($node, 'newcomer') == 1 } 20, "when it can be reached again, another user's message is sent soon";
-wait_until { sent($node, 'backlog') == $messages } 60 + 2 * $outage + $messages / 200, '... and all that waited';
+wait_until { sent($node, 'backlog') == $messages } 150 + 2 * $outage + $messages / 200, '... and all that waited';
 is(accepted($standin, account => account_sid(1)), $messages + 1000, '... once each');
 cmp_ok(anonymous_memory($pid) - $memory, '<', 20 * 1024, '... with no more memory than before');
 wait_until { descriptors($pid) <= $descriptors + 2 } 60, "... and no more descriptors ($descriptors)";

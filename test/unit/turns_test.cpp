@@ -57,6 +57,18 @@ TEST(Turns, passOverATenantWhoseOrdersAreLocked)
     EXPECT_GT(claim(start + 1s, {}), 0);
 }
 
+TEST(Turns, doNotPassOverATenantWhoseOrdersHadNothingToSend)
+{
+    Turns turns;
+    Waiting each = waiting(1);
+    for (each.dueSince = 100; each.dueSince < 110; each.dueSince++) {
+        turns.list({each}, start);
+        auto const shares = turns.deal(20, start);
+        EXPECT_GT(countOf(shares, 1), 0);
+        turns.claimed(shares, {});
+    }
+}
+
 TEST(Turns, tellFromWhenOnATenantHasSomethingDue)
 {
     Turns turns;
