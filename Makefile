@@ -10,7 +10,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_twilio.co
 
 # The extension's SQL, one file per subject, in the order in which it is installed.
 SQL_MODULES = engine identity audit checks settings settings_write rotation numbers sender verify phone_numbers arming \
-              orders order_results breaker opt_outs messages messages_write message_status message_functions message_orders reconcile reread \
+              orders give_way order_results breaker opt_outs messages messages_write message_status message_functions message_orders reconcile reread \
               calls call_status calls_write call_orders call_look webhooks webhook_messages number_webhooks templates usage porting queue status statistics rest privileges
 
 SQL_FILES  = $(SQL_MODULES:%=sql/%.sql)
