@@ -84,7 +84,7 @@ AS $$
       AND (twilio_private.call_rank(c.status) < 5 OR (c.status = 'completed' AND c.price IS NULL))
       AND NOT EXISTS (SELECT FROM twilio_private.outbox o
                       WHERE o.ref = c.id AND o.kind = 'call_fetch' AND o.state = 'queued'
-                        AND o.due_at <= twilio_private.reread_at(step, start))
+                        AND (o.due_at <= twilio_private.reread_at(step, start) OR o.due_at = 'infinity')) -- or has its turn soon
 $$;
 COMMENT ON FUNCTION twilio_private.follow_call(uuid, uuid, int, timestamptz) IS
     'Orders the n-th fetching of a call whose end or price is not known, unless one is ordered already that comes no later.';

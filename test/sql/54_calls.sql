@@ -132,6 +132,17 @@ SELECT * FROM call_answer('sent', 'call_fetch', '{"status": "no-answer", "start_
 SELECT status, answered_at, ended_at FROM twilio_calls;
 DELETE FROM twilio_calls;
 
+-- a fetch that waits in the line is ordered already; one that comes a day late stands for those that are as late
+SELECT count(*) FROM twilio_place_call('+15005550009', '<Response/>');
+SELECT count(*) FROM call_answer('sent', body => '{"status": "queued"}');
+UPDATE twilio_private.outbox SET due_at = 'infinity' WHERE kind = 'call_fetch';
+SELECT twilio_private.follow_call(user_id, id, 0, clock_timestamp()) FROM twilio_calls;
+SELECT count(*) FROM twilio_private.outbox WHERE kind = 'call_fetch';
+UPDATE twilio_private.outbox SET due_at = now(), subject = concat_ws(' ', 0, extract(epoch FROM now() - interval '25 hours')::bigint);
+SELECT * FROM call_answer('sent', 'call_fetch', '{"status": "completed", "duration": "1"}');
+SELECT kind, left(subject, 1) AS step, round(extract(epoch FROM due_at - now()) / 3600) AS hours FROM twilio_private.outbox;
+DELETE FROM twilio_calls;
+
 -- a lost answer is looked up; two calls to the same number are two calls
 CREATE FUNCTION listed_call(n int, age interval DEFAULT '0', changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
     SELECT jsonb_build_object('sid', 'CA' || lpad(n::text, 32, '0'), 'status', 'ringing', 'direction', 'outbound-api', 'to', '+15005550009', 'from', '+15005550001',
