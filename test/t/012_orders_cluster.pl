@@ -83,10 +83,10 @@ wait_until { parcels($node, 'paused', 'sent') == 3 } 5, '... until they fit';
 
 # ---- a table that somebody locks ------------------------------------------------------------------
 
-$standin->behave('delay', ms => 10);
+$standin->behave('delay', ms => 100);
+my $session = connect_session($node);
 order($node, 1, 'locked out', 1000);
 wait_until { parcels($node, 'locked out', 'sent') > 50 } 10, 'a thousand orders are on their way';
-my $session = connect_session($node);
 $session->run('BEGIN; LOCK TABLE twilio_private.outbox, parcel');
 my $offset = -s $node->logfile;
 wait_until { slurp_file($node->logfile, $offset) =~ /lock timeout/ } 10, 'the worker gives up waiting for a lock';
