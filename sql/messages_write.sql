@@ -210,7 +210,6 @@ REVOKE ALL ON FUNCTION twilio_private.planned_at_twilio(text, timestamptz, times
 CREATE FUNCTION twilio_private.messages_inserted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off -- a plan that was made while there were few settings is kept
 AS $$
 DECLARE
     outbound bigint;
